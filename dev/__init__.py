@@ -1,0 +1,1 @@
+"""What developers and CI run: nothing here is part of the operator."""

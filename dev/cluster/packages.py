@@ -1,0 +1,56 @@
+"""The Debian packages that the cluster needs from the system."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from dev.cluster.command import run
+from dev.cluster.errors import ClusterError
+from dev.cluster.progress import step
+
+CNI_FOLDER = Path("/usr/lib/cni")
+
+
+def _program(name: str) -> Callable[[], bool]:
+    return lambda: shutil.which(name) is not None
+
+
+def _file(path: str) -> Callable[[], bool]:
+    return lambda: Path(path).exists()
+
+
+# A package counts as present when what is used of it is: it may come from elsewhere.
+PACKAGES: dict[str, Callable[[], bool]] = {
+    "buildah": _program("buildah"),
+    "ca-certificates": _file("/etc/ssl/certs/ca-certificates.crt"),
+    "containernetworking-plugins": _file(str(CNI_FOLDER / "bridge")),
+    "debootstrap": _program("debootstrap"),
+    "gcc": _program("gcc"),
+    "iproute2": _program("ip"),
+    "iptables": _program("iptables"),
+    "libc6-dev": _file("/usr/include/stdlib.h"),
+    "libseccomp-dev": _file("/usr/include/seccomp.h"),
+    "pkg-config": _program("pkg-config"),
+}
+
+
+def ensure_packages() -> None:
+    """Install what is missing when root.
+
+    Raises:
+        ClusterError: something is missing and cannot be installed from here.
+    """
+    missing = [name for name, present in PACKAGES.items() if not present()]
+    if not missing:
+        return
+    install = f"apt-get install {' '.join(missing)}"
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise ClusterError(f"these Debian packages are missing; run as root: {install}")
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    with step(f"installing the Debian packages {' '.join(missing)}"):
+        run(["apt-get", "update", "-qq"], env=quiet)
+        run(["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing], env=quiet)
+    still = [name for name in missing if not PACKAGES[name]()]
+    if still:
+        raise ClusterError(f"installed, but still not found: {' '.join(still)}")

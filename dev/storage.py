@@ -1,0 +1,70 @@
+"""Reads results from the embedded store of the local cluster, through a forwarded port."""
+
+import base64
+import re
+import select
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+from dev.cluster.errors import ClusterError
+from dev.cluster.kubectl import Kubectl
+from dev.install import NAMESPACE
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+FORWARD_SECONDS = 30
+STORE = "labfunctions-store"
+
+
+def copy_outputs(
+    kubectl: Kubectl, outputs: Mapping[str, str], folder: Path
+) -> list[tuple[str, Path]]:
+    """Copy a Run's outputs; return (URI, path) of each."""
+    copied = []
+    with open_store(kubectl) as store:
+        for uri in outputs.values():
+            bucket, _, key = uri.removeprefix("s3://").partition("/")
+            path = folder / key.rpartition("/")[2]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            store.download_file(bucket, key, str(path))
+            copied.append((uri, path))
+    return copied
+
+
+@contextmanager
+def open_store(kubectl: Kubectl) -> Iterator["S3Client"]:
+    """Reach the store with the operator's own keys."""
+    secret = kubectl.get("secret", STORE, "-n", NAMESPACE)["data"]
+    with forwarded_port(kubectl, f"service/{STORE}", 7070) as port:
+        yield boto3.client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{port}",
+            region_name="us-east-1",
+            aws_access_key_id=base64.b64decode(secret["accessKeyID"]).decode(),
+            aws_secret_access_key=base64.b64decode(secret["secretAccessKey"]).decode(),
+            config=Config(s3={"addressing_style": "path"}),
+        )
+
+
+@contextmanager
+def forwarded_port(kubectl: Kubectl, target: str, port: int) -> Iterator[int]:
+    """Forward a local port to a Service of the operator's namespace; yield its number."""
+    words = kubectl.command("-n", NAMESPACE, "port-forward", target, f":{port}")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            ready, _, _ = select.select([process.stdout], [], [], FORWARD_SECONDS)
+            line = process.stdout.readline() if ready else ""
+            found = re.search(r"127\.0\.0\.1:(\d+)", line)
+            if found is None:
+                raise ClusterError(f"kubectl cannot forward a port to {target}")
+            yield int(found[1])
+        finally:
+            process.terminate()

@@ -1,0 +1,1 @@
+"""A Kubernetes operator that runs notebooks as functions of their parameters."""

@@ -1,0 +1,1 @@
+"""The kinds users write, as types: fields, validation, conditions and CRD generation."""

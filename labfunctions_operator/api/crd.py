@@ -1,0 +1,219 @@
+"""CustomResourceDefinitions, generated from the types into the folder named on the command line."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from labfunctions_operator.api import project, run, workflow
+from labfunctions_operator.api.labels import GROUP, VERSION
+from labfunctions_operator.api.types import Model
+
+_READY = '.status.conditions[?(@.type=="Ready")]'
+_SUCCEEDED = '.status.conditions[?(@.type=="Succeeded")]'
+_AGE = ("Age", "date", ".metadata.creationTimestamp")
+
+# Where JSON Schema says more than a structural schema may.
+_DROPPED = ("title", "default", "$defs", "discriminator")
+
+
+def crds() -> dict[str, dict[str, Any]]:
+    """Return every CRD by file name."""
+    return {
+        "projects.yaml": _crd(
+            kind="Project",
+            plural="projects",
+            short="lfp",
+            model=project.Project,
+            name_limit=project.NAME_LIMIT,
+            columns=[
+                ("Ready", "string", f"{_READY}.status"),
+                ("Reason", "string", f"{_READY}.reason"),
+                ("Ref", "string", ".status.source.ref"),
+                ("Commit", "string", ".status.source.commit"),
+                _AGE,
+                ("Message", "string", f"{_READY}.message"),
+            ],
+        ),
+        "workflows.yaml": _crd(
+            kind="Workflow",
+            plural="workflows",
+            short="lfw",
+            model=workflow.Workflow,
+            name_limit=workflow.NAME_LIMIT,
+            spec_rules=[
+                ("has(self.projectRef)", "projectRef is required"),
+                ("has(self.notebook)", "notebook is required"),
+            ],
+            columns=[
+                ("Project", "string", ".spec.projectRef.name"),
+                ("Notebook", "string", ".spec.notebook"),
+                ("Ready", "string", f"{_READY}.status"),
+                ("Reason", "string", f"{_READY}.reason"),
+                _AGE,
+                ("Message", "string", f"{_READY}.message"),
+            ],
+        ),
+        "runs.yaml": _crd(
+            kind="Run",
+            plural="runs",
+            short="lfr",
+            model=run.Run,
+            name_limit=run.NAME_LIMIT,
+            spec_rules=[
+                (
+                    "has(self.workflowRef) || (has(self.projectRef) && has(self.notebook))",
+                    "give workflowRef, or projectRef and notebook",
+                ),
+                (
+                    "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
+                    "a cancelled Run stays cancelled",
+                ),
+                *_immutable(run.RunSpec, but={"cancel", "ttlSecondsAfterFinished"}),
+            ],
+            columns=[
+                ("Workflow", "string", ".spec.workflowRef.name"),
+                ("Phase", "string", ".status.phase"),
+                ("Progress", "string", ".status.progress.summary"),
+                ("Reason", "string", f"{_SUCCEEDED}.reason"),
+                ("Seconds", "integer", ".status.durationSeconds"),
+                _AGE,
+                ("Message", "string", f"{_SUCCEEDED}.message"),
+            ],
+        ),
+    }
+
+
+def _immutable(model: type[Model], *, but: set[str]) -> list[tuple[str, str]]:
+    """Rules that a field neither changes, appears nor goes.
+
+    CEL does not see what the schema leaves open, so a change of parameters or of passed-on Pod
+    fields is not refused; it has no effect, as a Run is started from its snapshot.
+    """
+    schema = _structural(model.model_json_schema(by_alias=True, mode="validation"))
+    rules = []
+    for name, field in schema["properties"].items():
+        if name in but or "x-kubernetes-preserve-unknown-fields" in str(field):
+            continue
+        rules.append(
+            (
+                f"has(self.{name}) == has(oldSelf.{name}) "
+                f"&& (!has(self.{name}) || self.{name} == oldSelf.{name})",
+                f"a Run never changes; create another one to run with another {name}",
+            )
+        )
+    return rules
+
+
+def _crd(
+    *,
+    kind: str,
+    plural: str,
+    short: str,
+    model: type[Model],
+    name_limit: int,
+    columns: list[tuple[str, str, str]],
+    spec_rules: list[tuple[str, str]] | None = None,
+) -> dict[str, Any]:
+    schema = _structural(model.model_json_schema(by_alias=True, mode="validation"))
+    schema["properties"]["metadata"] = {"type": "object"}
+    schema["properties"]["apiVersion"] = schema["properties"]["kind"] = {"type": "string"}
+    schema["required"] = ["spec"]
+    schema["x-kubernetes-validations"] = [
+        {
+            "rule": f"size(self.metadata.name) <= {name_limit}",
+            "message": f"a {kind}'s name has at most {name_limit} characters",
+        }
+    ]
+    if spec_rules:
+        schema["properties"]["spec"]["x-kubernetes-validations"] = [
+            {"rule": rule, "message": message} for rule, message in spec_rules
+        ]
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"{plural}.{GROUP}",
+            "annotations": {"helm.sh/resource-policy": "keep"},
+            "labels": {"app.kubernetes.io/part-of": "labfunctions"},
+        },
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": plural,
+                "singular": kind.lower(),
+                "shortNames": [short],
+                "categories": ["labfunctions"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": [
+                        {"name": n, "type": t, "jsonPath": p} for n, t, p in columns
+                    ],
+                    "schema": {"openAPIV3Schema": schema},
+                }
+            ],
+        },
+    }
+
+
+def _structural(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn pydantic's JSON Schema into a structural one: no $ref, no null, nothing left open."""
+    definitions = schema.get("$defs", {})
+
+    def convert(node: Mapping[str, Any]) -> dict[str, Any]:
+        node = dict(node)
+        while "$ref" in node:
+            name = node.pop("$ref").rsplit("/", 1)[-1]
+            if name == "JsonValue":
+                return {"x-kubernetes-preserve-unknown-fields": True}
+            node = {**definitions[name], **node}
+        if "anyOf" in node:
+            (only,) = [v for v in node.pop("anyOf") if v.get("type") != "null"]
+            return convert({**only, **node})
+        out = {k: v for k, v in node.items() if k not in _DROPPED}
+        out.pop("propertyNames", None)
+        additional = out.pop("additionalProperties", None)
+        if patterns := out.pop("patternProperties", None):
+            (additional,) = patterns.values()  # a CRD cannot check keys; parsing does
+        if "properties" in out:
+            out["properties"] = {k: convert(v) for k, v in out["properties"].items()}
+        elif isinstance(additional, Mapping):
+            out["additionalProperties"] = convert(additional)
+            out.setdefault("maxProperties", 200)  # the API server bounds the cost of CEL by it
+        if isinstance(out.get("items"), Mapping):
+            out["items"] = convert(out["items"])
+        if "const" in out:
+            out["enum"] = [out.pop("const")]
+        return out
+
+    return convert(schema)
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def main() -> None:
+    """Write the CRDs into the folder named on the command line."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, crd in crds().items():
+        text = yaml.dump(crd, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+        (folder / name).write_text(
+            "# Generated from labfunctions_operator/api by `make generate`; do not edit.\n" + text
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Names shared by manifests, caches and users' selectors."""
+
+GROUP = "labfunctions.io"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+FIELD_MANAGER = "labfunctions"
+
+NAME = "app.kubernetes.io/name"
+COMPONENT = "app.kubernetes.io/component"
+PART_OF = "app.kubernetes.io/part-of"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+
+PROJECT = f"{GROUP}/project"
+WORKFLOW = f"{GROUP}/workflow"
+RUN = f"{GROUP}/run"
+ATTEMPT = f"{GROUP}/attempt"
+RUNTIME = f"{GROUP}/runtime"
+
+SNAPSHOT_ANNOTATION = f"{GROUP}/snapshot"
+OUTPUTS_ANNOTATION = f"{GROUP}/outputs"
+BUILD_ANNOTATION = f"{GROUP}/build"
+
+COMPONENT_RUN = "run"
+COMPONENT_BUILD = "build"
+
+
+def common(name: str, component: str) -> dict[str, str]:
+    """Return the recommended labels for a child object."""
+    return {
+        NAME: name,
+        COMPONENT: component,
+        PART_OF: "labfunctions",
+        MANAGED_BY: "labfunctions-operator",
+    }

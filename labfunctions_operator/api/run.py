@@ -1,0 +1,137 @@
+"""Run: one execution of a notebook, and the record of what happened."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from labfunctions_operator.api.types import Condition, LocalRef, Metadata, Model
+from labfunctions_operator.api.workflow import Execution
+
+KIND = "Run"
+NAME_LIMIT = 52
+
+Phase = Literal[
+    "Pending", "Building", "Queued", "Starting", "Running", "Succeeded", "Failed", "Cancelled"
+]
+FINAL_PHASES = ("Succeeded", "Failed", "Cancelled")
+
+
+class RunSpec(Execution):
+    """What to run: a Workflow by name, or a notebook inline; fields given here win."""
+
+    workflow_ref: LocalRef | None = None
+    """The Workflow of the same namespace to run."""
+    cancel: bool = False
+    """Stop the run, keeping the notebook as it is; cannot be taken back."""
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=315360000)] | None = None
+    """Delete the Run this long after it ended (default: keep it)."""
+
+    @model_validator(mode="after")
+    def _something_to_run(self) -> "RunSpec":
+        if self.workflow_ref is None and (self.notebook is None or self.project_ref is None):
+            raise ValueError("give workflowRef, or projectRef and notebook")
+        return self
+
+
+class Snapshot(Model):
+    """What this Run was started with; later edits of Workflow or Project do not touch it."""
+
+    project: str
+    workflow: str | None = None
+    notebook: str
+    commit: str | None = None
+    image: str
+    runtime: str
+    inputs_hash: str | None = None
+    parameters: dict[str, JsonValue] = {}
+    timeout_seconds: int
+    cell_timeout_seconds: int | None = None
+
+
+class Attempt(Model):
+    """One Job of the Run."""
+
+    number: int
+    job: str
+    pod: str | None = None
+    node: str | None = None
+    start_time: str | None = None
+    finish_time: str | None = None
+    reason: str | None = None
+
+
+class Progress(Model):
+    """How far the notebook is."""
+
+    cell: int
+    cells: int
+    name: str = ""
+    summary: str = ""
+    """The same as `cell/cells`, for a table."""
+    time: str | None = None
+    """When this was written here."""
+
+
+class Cell(Model):
+    """The cell that failed."""
+
+    index: int
+    """Counted from 0 among all cells of the notebook in the source."""
+    id: str | None = None
+    source: str = ""
+    """Its first line of code."""
+
+
+class ExceptionInfo(Model):
+    """What the cell raised."""
+
+    name: str
+    message: str = ""
+
+
+class Failure(Model):
+    """Why the Run failed."""
+
+    reason: str
+    cell: Cell | None = None
+    exception: ExceptionInfo | None = None
+    exit_code: int | None = None
+
+
+class Outputs(Model):
+    """Where the results lie."""
+
+    notebook: str | None = None
+    html: str | None = None
+    result: str | None = None
+
+
+class RunStatus(Model):
+    """What happened."""
+
+    observed_generation: int | None = None
+    phase: Phase | None = None
+    """For people; derived from the condition Succeeded."""
+    snapshot: Snapshot | None = None
+    attempts: list[Attempt] = []
+    progress: Progress | None = None
+    failure: Failure | None = None
+    outputs: Outputs | None = None
+    start_time: str | None = None
+    completion_time: str | None = None
+    queued_seconds: int | None = None
+    duration_seconds: int | None = None
+    conditions: list[Condition] = []
+
+
+class Run(Model):
+    """One execution of a notebook."""
+
+    metadata: Metadata
+    spec: RunSpec
+    status: RunStatus = RunStatus()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more will happen to this Run."""
+        return self.status.phase in FINAL_PHASES

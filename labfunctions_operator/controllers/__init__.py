@@ -1,0 +1,1 @@
+"""What turns decisions into action: the keyed queue and the executor of plans."""

@@ -1,0 +1,177 @@
+"""Carries a plan out: deletes, then children, then one write of the status, then Events."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
+from labfunctions_operator.kube.cache import Cache
+from labfunctions_operator.kube.client import KubeClient
+from labfunctions_operator.kube.failures import AlreadyExists
+from labfunctions_operator.reconcile.plan import Event, Manifest, Plan, Ref
+
+Object = dict[str, Any]
+
+logger = logging.getLogger(__name__)
+
+SPEC_HASH = "labfunctions.io/spec-hash"
+# A Job's template cannot change, and the operator may not write the spec of a user's kind:
+# these are created once, and never applied again.
+CREATE_ONLY = frozenset({"Job", "Run"})
+
+
+class Executor:
+    """Writes what a plan says, and nothing that is there already.
+
+    Args:
+        client: Of the API server.
+        caches: By kind; each of them sees a written object before `execute` returns.
+    """
+
+    def __init__(self, client: KubeClient, caches: Mapping[str, Cache]) -> None:
+        self._client = client
+        self._caches = caches
+
+    async def execute(self, plan: Plan, obj: Mapping[str, Any]) -> None:
+        """Carry a plan out for the object that it was made for.
+
+        Raises:
+            Transient, Denied, InvalidSpec: Of the first write that failed; the rest is left to
+                the next try, which repeats nothing that succeeded.
+        """
+        for ref in plan.delete:
+            await self._delete(ref)
+        for manifest in plan.apply:
+            await self._apply(manifest)
+        written = await self._write_status(plan.status, obj)
+        if written is not None:
+            for event in plan.events:
+                await self._record(written, event)
+
+    async def _delete(self, ref: Ref) -> None:
+        cache = self._caches.get(ref.kind)
+        held = cache.get(ref.namespace, ref.name) if cache is not None else None
+        if held is not None and _is_terminating(held, ref.uid):
+            return
+        remaining = await self._client.delete(ref)
+        if cache is None:
+            return
+        if remaining is not None:
+            cache.upsert(remaining)
+        elif held is not None and ref.uid in (None, held["metadata"]["uid"]):
+            cache.remove(held)
+
+    async def _apply(self, manifest: Manifest) -> None:
+        wanted = _with_hash(manifest)
+        create_only = wanted["kind"] in CREATE_ONLY
+        existing = await self._find(wanted, create_only=create_only)
+        if existing is not None:
+            _check_owner(wanted, existing)
+            if create_only or _hash_of(existing) == _hash_of(wanted):
+                return
+        if create_only:
+            written = await self._create(wanted)
+        else:
+            written = await self._client.apply(wanted)
+        self._remember(written)
+
+    async def _find(self, manifest: Object, *, create_only: bool) -> Object | None:
+        """Return what is there under the manifest's name, from the cache where one is kept."""
+        cache = self._caches.get(manifest["kind"])
+        if cache is not None:
+            metadata = manifest["metadata"]
+            return cache.get(metadata.get("namespace", ""), metadata["name"])
+        if create_only:
+            return None
+        return await self._fetch(manifest)
+
+    async def _fetch(self, manifest: Object) -> Object | None:
+        metadata = manifest["metadata"]
+        try:
+            return await self._client.get(
+                manifest["apiVersion"],
+                manifest["kind"],
+                metadata.get("namespace", ""),
+                metadata["name"],
+            )
+        except NotFound:
+            return None
+
+    async def _create(self, manifest: Object) -> Object:
+        try:
+            return await self._client.create(manifest)
+        except AlreadyExists:
+            existing = await self._fetch(manifest)
+            if existing is None:
+                raise
+            _check_owner(manifest, existing)
+            return existing
+
+    async def _write_status(
+        self, status: Mapping[str, Any] | None, obj: Mapping[str, Any]
+    ) -> Object | None:
+        if status is None or status == obj.get("status"):
+            return None
+        metadata = obj["metadata"]
+        try:
+            written = await self._client.patch_status(
+                api_version=obj["apiVersion"],
+                kind=obj["kind"],
+                namespace=metadata.get("namespace", ""),
+                name=metadata["name"],
+                status=status,
+                uid=metadata["uid"],
+            )
+        except NotFound:
+            # Deleted meanwhile: nobody is left to be told.
+            return None
+        self._remember(written)
+        return written
+
+    async def _record(self, obj: Object, event: Event) -> None:
+        """Record an Event; a lost one is no reason to try the whole plan again."""
+        try:
+            await self._client.create_event(obj, event)
+        except (Transient, Denied, NotFound, InvalidSpec) as error:
+            logger.warning("cannot record the Event %s: %s", event.reason, error)
+
+    def _remember(self, obj: Object) -> None:
+        cache = self._caches.get(obj["kind"])
+        if cache is not None:
+            cache.upsert(obj)
+
+
+def _with_hash(manifest: Manifest) -> Object:
+    """Return the manifest with a hash of itself, by which it is known to be applied."""
+    canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    metadata = manifest["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), SPEC_HASH: digest}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _hash_of(obj: Object) -> str | None:
+    digest: str | None = (obj["metadata"].get("annotations") or {}).get(SPEC_HASH)
+    return digest
+
+
+def _check_owner(wanted: Object, existing: Object) -> None:
+    """Refuse to take over an object which another owner made, or an earlier one of our name."""
+    missing = _owners(wanted) - _owners(existing)
+    if missing:
+        metadata = existing["metadata"]
+        raise Transient(
+            f"{existing['kind']} {metadata.get('namespace', '')}/{metadata['name']} exists "
+            "and belongs to another owner; delete it, or wait if that is under way"
+        )
+
+
+def _is_terminating(held: Object, uid: str | None) -> bool:
+    metadata = held["metadata"]
+    return "deletionTimestamp" in metadata and uid in (None, metadata["uid"])
+
+
+def _owners(obj: Object) -> set[str]:
+    return {owner["uid"] for owner in obj["metadata"].get("ownerReferences") or ()}

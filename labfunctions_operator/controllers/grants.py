@@ -1,0 +1,65 @@
+"""What a courier may do: upload to its own keys and report its own progress, by signed URLs."""
+
+import hashlib
+import hmac
+
+from labfunctions_operator.api.run import Outputs, Run
+from labfunctions_operator.desired.names import attempt_prefix
+from labfunctions_operator.desired.run_job import GRACE_SECONDS, Grant
+from labfunctions_operator.providers.store import Store
+from labfunctions_operator.reconcile.plan import Key
+
+FILES = {"notebook": "notebook.ipynb", "html": "notebook.html", "result": "result.json"}
+# A pod may wait for a node before the notebook's own time begins.
+PENDING_SECONDS = 86400
+
+
+class Grants:
+    """Signs what one attempt needs.
+
+    Args:
+        store: Where results go.
+        url: The operator's address for reports.
+        key: Signs reports; any bytes kept secret.
+    """
+
+    def __init__(self, store: Store, url: str, key: bytes) -> None:
+        self._store = store
+        self._url = url.rstrip("/")
+        self._key = key
+
+    def grant(
+        self, run: Run, *, project: str, workflow: str | None, attempt: int, timeout: int
+    ) -> Grant:
+        """Sign for one attempt of a Run; local, no request is made."""
+        meta = run.metadata
+        prefix = attempt_prefix(
+            namespace=meta.namespace,
+            project=project,
+            workflow=workflow,
+            run=meta.name,
+            uid=meta.uid,
+            attempt=attempt,
+        )
+        expires = timeout + PENDING_SECONDS + GRACE_SECONDS
+        path = f"/v1/reports/{meta.namespace}/{meta.name}/{meta.uid}/{attempt}"
+        return Grant(
+            uploads={
+                file: self._store.sign_put(f"{prefix}/{file}", expires=expires)
+                for file in FILES.values()
+            },
+            report=f"{self._url}{path}?signature={self._sign(path)}",
+            outputs=Outputs(
+                **{name: self._store.uri(f"{prefix}/{file}") for name, file in FILES.items()}
+            ),
+        )
+
+    def reporter(self, path: str, signature: str) -> tuple[Key, str] | None:
+        """Return the Run and uid that a report's URL was signed for, or None if it was not."""
+        if not hmac.compare_digest(self._sign(path).encode(), signature.encode()):
+            return None
+        namespace, name, uid = path.split("/")[3:6]
+        return Key("Run", namespace, name), uid
+
+    def _sign(self, path: str) -> str:
+        return hmac.new(self._key, path.encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,162 @@
+"""The running operator: caches that follow the cluster, and the engine that they wake."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from labfunctions_operator.api.labels import MANAGED_BY, PART_OF
+from labfunctions_operator.controllers.engine import Engine
+from labfunctions_operator.controllers.executor import Executor
+from labfunctions_operator.controllers.grants import Grants
+from labfunctions_operator.controllers.reconcilers import Reconcilers
+from labfunctions_operator.controllers.reports import Reports
+from labfunctions_operator.controllers.source import SourceTracker
+from labfunctions_operator.controllers.world import World
+from labfunctions_operator.errors import Denied, Transient
+from labfunctions_operator.kube.client import KubeClient
+from labfunctions_operator.kube.informer import Informer
+from labfunctions_operator.kube.resources import JOBS, PODS, PROJECTS, RUNS, WORKFLOWS
+from labfunctions_operator.providers.store import Store
+from labfunctions_operator.reconcile.plan import Key
+from labfunctions_operator.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 600
+RETRY_SECONDS = 5.0
+_OURS = f"{PART_OF}=labfunctions,{MANAGED_BY}=labfunctions-operator"
+
+
+class Operator:
+    """Everything that lives as long as the process does."""
+
+    def __init__(self, client: KubeClient, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._world = World()
+        self._store = _open_store(settings)
+        grants = Grants(self._store, settings.reports.url, settings.reports.key_file.read_bytes())
+        self._reports = Reports(grants, self._wake)
+        self._sources = SourceTracker(client, settings.cache_dir, self._source_read)
+        reconcilers = Reconcilers(
+            world=self._world,
+            sources=self._sources,
+            grants=grants,
+            reports=self._reports,
+            executor=Executor(client, self._world.caches),
+            settings=settings,
+        )
+        self._engine = Engine(reconcilers.reconcile)
+        self._informers = [
+            Informer(client, resource, self._world.caches[resource.kind], self._changed, _OURS)
+            for resource in (JOBS, PODS)
+        ]
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    async def start(self) -> None:
+        """Learn what exists, then begin to work."""
+        self._tasks = [
+            asyncio.create_task(informer.run(), name="informer") for informer in self._informers
+        ]
+        self._tasks.append(asyncio.create_task(self._ensure_bucket(), name="bucket"))
+        await self._list_until_done()
+        for informer in self._informers:
+            await informer.synced.wait()
+        await self._reports.start(self._settings.reports.port)
+        self._tasks += [
+            asyncio.create_task(self._engine.run(), name="engine"),
+            asyncio.create_task(self._sweep(), name="sweep"),
+        ]
+        logger.info("started with %d objects", len(self._world.all_keys()))
+
+    async def stop(self) -> None:
+        """Finish what is under way, and end."""
+        await self._reports.stop()
+        await self._engine.stop()
+        await self._sources.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._store.close()
+        await self._client.close()
+
+    def observe(self, kind: str, event: str | None, obj: Mapping[str, Any]) -> None:
+        """Take in what a watch shows of one of our kinds."""
+        cache = self._world.caches[kind]
+        held = dict(obj)
+        if event == "DELETED":
+            cache.remove(held)
+        else:
+            cache.upsert(held)
+        self._changed(held)
+
+    def _wake(self, key: Key) -> None:
+        self._engine.enqueue(key)
+
+    def _changed(self, obj: Mapping[str, Any]) -> None:
+        for key in self._world.concerned(obj):
+            self._engine.enqueue(key)
+
+    def _source_read(self, project: Key, is_news: bool) -> None:
+        self._engine.enqueue(project)
+        for key in self._world.dependents(project) if is_news else ():
+            self._engine.enqueue(key)
+
+    async def _ensure_bucket(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self._store.ensure_bucket)
+                return
+            except (Transient, Denied) as error:
+                logger.warning("the store is not ready: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _list_until_done(self) -> None:
+        while True:
+            try:
+                await self._list()
+                return
+            except (Transient, Denied) as error:
+                logger.warning("cannot list our kinds yet: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _list(self) -> None:
+        """List our kinds anew: objects deleted while nobody watched leave no event."""
+        for resource in (PROJECTS, WORKFLOWS, RUNS):
+            listed = await self._client.list(resource)
+            changed = self._world.caches[resource.kind].replace(
+                listed.items, listed.resource_version
+            )
+            for obj in changed:
+                self._changed(obj)
+
+    async def _sweep(self) -> None:
+        """Look at everything now and then, for what no event has told."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS * random.uniform(0.9, 1.1))
+            try:
+                await self._list()
+            except (Transient, Denied) as error:
+                logger.warning("cannot sweep: %s", error)
+                continue
+            for key in self._world.all_keys():
+                self._engine.enqueue(key, after=random.uniform(0, SWEEP_SECONDS / 10))
+            self._reports.keep_only(obj["metadata"]["uid"] for obj in self._world.live_runs())
+
+
+def _open_store(settings: Settings) -> Store:
+    keys: dict[str, str | None] = {"accessKeyID": None, "secretAccessKey": None}
+    folder = settings.store.credentials_dir
+    for name in keys:
+        if folder and (folder / name).is_file():
+            keys[name] = (folder / name).read_text().strip()
+    return Store(
+        endpoint=settings.store.endpoint or None,
+        region=settings.store.region,
+        bucket=settings.store.bucket,
+        prefix=settings.store.prefix,
+        access_key=keys["accessKeyID"],
+        secret_key=keys["secretAccessKey"],
+    )

@@ -1,0 +1,158 @@
+"""One reconciler for each kind: look at what exists, decide, carry it out."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from labfunctions_operator.api import labels
+from labfunctions_operator.api.parse import parse
+from labfunctions_operator.api.project import Project
+from labfunctions_operator.api.run import Run
+from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS, Workflow
+from labfunctions_operator.controllers.executor import Executor
+from labfunctions_operator.controllers.grants import Grants
+from labfunctions_operator.controllers.reports import Reports
+from labfunctions_operator.controllers.source import SourceTracker
+from labfunctions_operator.controllers.world import Object, World
+from labfunctions_operator.errors import Denied, InvalidSpec
+from labfunctions_operator.reconcile.execution import merge_execution, with_defaults
+from labfunctions_operator.reconcile.invalid import refuse
+from labfunctions_operator.reconcile.plan import Key, Plan
+from labfunctions_operator.reconcile.project import ProjectObserved, reconcile_project
+from labfunctions_operator.reconcile.run import RunObserved, reconcile_run
+from labfunctions_operator.reconcile.workflow import WorkflowObserved, reconcile_workflow
+from labfunctions_operator.settings import Settings
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Return the time now."""
+    return datetime.now(UTC)
+
+
+class Reconcilers:
+    """Brings one object nearer to what it should be; what the engine calls for each key."""
+
+    def __init__(
+        self,
+        *,
+        world: World,
+        sources: SourceTracker,
+        grants: Grants,
+        reports: Reports,
+        executor: Executor,
+        settings: Settings,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._world = world
+        self._sources = sources
+        self._grants = grants
+        self._reports = reports
+        self._executor = executor
+        self._settings = settings
+        self._clock = clock
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Reconcile one object; return the seconds until it wants to be looked at again."""
+        obj = self._world.get(key)
+        if obj is None or obj["metadata"].get("deletionTimestamp"):
+            if key.kind == "Project":
+                self._sources.forget(key)
+            return None
+        decide = {"Project": self._project, "Workflow": self._workflow, "Run": self._run}[key.kind]
+        try:
+            plan = decide(key, obj)
+            await self._executor.execute(plan, obj)
+        except InvalidSpec as error:
+            # The user's words, refused by us or by the API server: said on the object itself.
+            await self._refuse(obj, reason="InvalidSpec", message=str(error), final=True)
+            return None
+        except Denied as error:
+            await self._refuse(obj, reason="Forbidden", message=str(error), final=False)
+            raise
+        return plan.requeue_after
+
+    async def _refuse(self, obj: Object, **why: Any) -> None:
+        status = refuse(obj, now=self._clock(), **why)
+        await self._executor.execute(Plan(status=status), obj)
+
+    def _project(self, key: Key, obj: Object) -> Plan:
+        project = parse(Project, obj)
+        wait = None
+        if not project.spec.suspend:
+            wait = self._sources.follow(key, project)
+        seen = ProjectObserved(
+            source=self._sources.view(key),
+            jobs=self._world.labelled("Job", labels.PROJECT, key.name, key.namespace),
+            pods=self._world.labelled("Pod", labels.PROJECT, key.name, key.namespace),
+            certificate=self._certificate(),
+        )
+        plan = reconcile_project(project, seen, self._settings, self._clock())
+        return _no_later(plan, wait)
+
+    def _workflow(self, key: Key, obj: Object) -> Plan:
+        workflow = parse(Workflow, obj)
+        seen = WorkflowObserved()
+        if ref := workflow.spec.project_ref:
+            seen = WorkflowObserved(
+                project=self._world.project(key.namespace, ref.name),
+                source=self._sources.view(Key("Project", key.namespace, ref.name)).snapshot,
+            )
+        return reconcile_workflow(workflow, seen, self._clock())
+
+    def _run(self, key: Key, obj: Object) -> Plan:
+        run = parse(Run, obj)
+        if run.is_finished:
+            return reconcile_run(run, RunObserved(), self._settings, self._clock())
+        seen = self._observe_run(key, run)
+        return reconcile_run(run, seen, self._settings, self._clock())
+
+    def _observe_run(self, key: Key, run: Run) -> RunObserved:
+        jobs = self._world.labelled("Job", labels.RUN, key.name, key.namespace)
+        pods = self._world.labelled("Pod", labels.RUN, key.name, key.namespace)
+        progress = self._reports.progress(run.metadata.uid)
+        if jobs or run.status.attempts:
+            return RunObserved(jobs=jobs, pods=pods, progress=progress)
+        found = None
+        if run.spec.workflow_ref:
+            found = self._world.workflow(key.namespace, run.spec.workflow_ref.name)
+        workflow = found if isinstance(found, Workflow) else None
+        execution = merge_execution(run, workflow)
+        if execution.project_ref is None:
+            return RunObserved(workflow=found, pods=pods)
+        name = execution.project_ref.name
+        project = self._world.project(key.namespace, name)
+        if isinstance(project, Project):
+            execution = with_defaults(execution, project)
+        return RunObserved(
+            workflow=found,
+            project=project,
+            source=self._sources.view(Key("Project", key.namespace, name)).snapshot,
+            pods=pods,
+            grant=self._grants.grant(
+                run,
+                project=name,
+                workflow=workflow.metadata.name if workflow else None,
+                attempt=1,
+                timeout=execution.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
+            ),
+        )
+
+    def _certificate(self) -> dict[str, str]:
+        """Read the builder's client certificate anew each time: it may be rotated under us."""
+        folder = self._settings.builder.tls_dir
+        if self._settings.builder.mode != "shared" or folder is None:
+            return {}
+        return {n: (folder / n).read_text() for n in ("ca.crt", "tls.crt", "tls.key")}
+
+
+def _no_later(plan: Plan, wait: float | None) -> Plan:
+    waits = [w for w in (plan.requeue_after, wait) if w is not None]
+    return Plan(
+        apply=plan.apply,
+        delete=plan.delete,
+        status=plan.status,
+        events=plan.events,
+        requeue_after=min(waits, default=None),
+    )

@@ -1,0 +1,73 @@
+"""Receives progress from couriers; a lost report costs nothing but freshness."""
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from labfunctions_operator.api.run import Progress
+from labfunctions_operator.controllers.grants import Grants
+from labfunctions_operator.reconcile.plan import Key
+
+logger = logging.getLogger(__name__)
+
+BODY_LIMIT = 4096
+NAME_LIMIT = 80
+
+
+class Reports:
+    """Holds the last progress of each live Run, by its uid.
+
+    Args:
+        grants: Says whom a signed URL belongs to.
+        on_report: Called with the Run's key.
+    """
+
+    def __init__(self, grants: Grants, on_report: Callable[[Key], None]) -> None:
+        self._grants = grants
+        self._on_report = on_report
+        self._progress: dict[str, Progress] = {}
+        self._runner: web.AppRunner | None = None
+
+    def progress(self, uid: str) -> Progress | None:
+        """Return what was last reported for a Run."""
+        return self._progress.get(uid)
+
+    def keep_only(self, uids: Iterable[str]) -> None:
+        """Forget all other Runs."""
+        live = set(uids)
+        self._progress = {uid: p for uid, p in self._progress.items() if uid in live}
+
+    async def start(self, port: int) -> None:
+        """Serve on all addresses of the pod."""
+        app = web.Application(client_max_size=BODY_LIMIT)
+        app.router.add_post("/v1/reports/{namespace}/{run}/{uid}/{attempt}", self._receive)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, port=port).start()
+
+    async def stop(self) -> None:
+        """Stop serving."""
+        if self._runner:
+            await self._runner.cleanup()
+
+    async def _receive(self, request: web.Request) -> web.Response:
+        whose = self._grants.reporter(request.path, request.query.get("signature", ""))
+        if whose is None:
+            raise web.HTTPForbidden(text="this URL was not signed by the operator\n")
+        key, uid = whose
+        try:
+            reported = Progress.model_validate(json.loads(await request.read())["progress"])
+        except (ValueError, KeyError, TypeError, ValidationError):
+            raise web.HTTPBadRequest(
+                text='send {"progress": {"cell": n, "cells": m, "name": ".."}}\n'
+            ) from None
+        self._progress[uid] = reported.but(
+            name=reported.name[:NAME_LIMIT],
+            summary=f"{reported.cell}/{reported.cells}",
+            time=None,
+        )
+        self._on_report(key)
+        return web.Response(status=204)

@@ -1,0 +1,126 @@
+"""Everything the operator holds of the cluster, and which object concerns which other."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from labfunctions_operator.api import labels
+from labfunctions_operator.api.parse import parse
+from labfunctions_operator.api.project import Project
+from labfunctions_operator.api.run import FINAL_PHASES
+from labfunctions_operator.api.types import Model
+from labfunctions_operator.api.workflow import Workflow
+from labfunctions_operator.errors import InvalidSpec
+from labfunctions_operator.kube.cache import Cache
+from labfunctions_operator.reconcile.plan import Key
+
+Object = Mapping[str, Any]
+M = TypeVar("M", bound=Model)
+
+_BY_PROJECT = "project"
+_BY_WORKFLOW = "workflow"
+_LIVE = "live"
+
+
+class World:
+    """The caches by kind, and look-ups across them."""
+
+    def __init__(self) -> None:
+        self.caches: dict[str, Cache] = {
+            "Project": Cache(),
+            "Workflow": Cache({_BY_PROJECT: lambda obj: _ref(obj, "projectRef")}),
+            "Run": Cache(
+                {
+                    _BY_PROJECT: lambda obj: _ref(obj, "projectRef") if _live(obj) else (),
+                    _BY_WORKFLOW: lambda obj: _ref(obj, "workflowRef") if _live(obj) else (),
+                    _LIVE: lambda obj: ["live"] if _live(obj) else [],
+                }
+            ),
+            "Job": Cache(),
+            "Pod": Cache(),
+        }
+
+    def get(self, key: Key) -> Object | None:
+        """Return the object that a key names, if it exists."""
+        return self.caches[key.kind].get(key.namespace, key.name)
+
+    def project(self, namespace: str, name: str) -> Project | InvalidSpec | None:
+        """Return a Project as others see it."""
+        return self._read(Project, "Project", namespace, name)
+
+    def workflow(self, namespace: str, name: str) -> Workflow | InvalidSpec | None:
+        """Return a Workflow as others see it."""
+        return self._read(Workflow, "Workflow", namespace, name)
+
+    def labelled(self, kind: str, label: str, value: str, namespace: str) -> list[Object]:
+        """Return children by one of our labels."""
+        return list(self.caches[kind].by_label(label, value, namespace))
+
+    def live_runs(self) -> list[Object]:
+        """Return the Runs that have not ended."""
+        return list(self.caches["Run"].by_index(_LIVE, "live"))
+
+    def all_keys(self) -> list[Key]:
+        """Return the keys of all objects of our kinds; what has dependents comes first."""
+        return [
+            _key(kind, obj)
+            for kind in ("Project", "Workflow", "Run")
+            for obj in self.caches[kind].objects()
+        ]
+
+    def concerned(self, obj: Object) -> list[Key]:
+        """Return the keys to reconcile when an object has changed or vanished."""
+        kind = obj["kind"]
+        if kind in ("Job", "Pod"):
+            return _owner_of_child(obj)
+        keys = [_key(kind, obj)]
+        if kind == "Project":
+            keys += self.dependents(keys[0])
+        elif kind == "Workflow":
+            keys += self._runs(_BY_WORKFLOW, keys[0])
+        return keys
+
+    def dependents(self, project: Key) -> list[Key]:
+        """Return the Workflows of a Project, and the live Runs of either."""
+        workflows = [
+            _key("Workflow", obj)
+            for obj in self.caches["Workflow"].by_index(
+                _BY_PROJECT, project.name, project.namespace
+            )
+        ]
+        runs = [run for key in workflows for run in self._runs(_BY_WORKFLOW, key)]
+        return [*workflows, *runs, *self._runs(_BY_PROJECT, project)]
+
+    def _runs(self, index: str, key: Key) -> list[Key]:
+        found = self.caches["Run"].by_index(index, key.name, key.namespace)
+        return [_key("Run", obj) for obj in found]
+
+    def _read(self, model: type[M], kind: str, namespace: str, name: str) -> M | InvalidSpec | None:
+        obj = self.caches[kind].get(namespace, name)
+        if obj is None or obj["metadata"].get("deletionTimestamp"):
+            return None
+        try:
+            return parse(model, obj)
+        except InvalidSpec as error:
+            return error
+
+
+def _key(kind: str, obj: Object) -> Key:
+    return Key(kind, obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+
+
+def _owner_of_child(obj: Object) -> list[Key]:
+    namespace, names = obj["metadata"].get("namespace", ""), obj["metadata"].get("labels", {})
+    if names.get(labels.COMPONENT) == labels.COMPONENT_RUN and labels.RUN in names:
+        return [Key("Run", namespace, names[labels.RUN])]
+    if names.get(labels.COMPONENT) == labels.COMPONENT_BUILD and labels.PROJECT in names:
+        return [Key("Project", namespace, names[labels.PROJECT])]
+    return []
+
+
+def _live(obj: Object) -> bool:
+    return (obj.get("status") or {}).get("phase") not in FINAL_PHASES
+
+
+def _ref(obj: Object, field: str) -> Iterable[str]:
+    name = ((obj.get("spec") or {}).get(field) or {}).get("name")
+    return [name] if isinstance(name, str) else []

@@ -1,0 +1,1 @@
+"""From types to manifests and Dockerfiles: pure builders, compared with golden files."""

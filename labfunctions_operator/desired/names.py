@@ -1,0 +1,41 @@
+"""Names of children and of stored objects: the same input gives the same name."""
+
+import hashlib
+import json
+from typing import Any
+
+
+def digest(*parts: Any) -> str:
+    """Return the sha256 of a JSON value, as hex."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def run_job_name(run: str, attempt: int) -> str:
+    """Return the Job's name of one attempt of a Run."""
+    return f"{run}-{attempt}"
+
+
+def build_job_name(project: str, runtime: str, inputs_hash: str) -> str:
+    """Return the Job's name of one build; a repeat is the same Job."""
+    return f"build-{project}-{digest(runtime, inputs_hash)[:12]}"
+
+
+def builder_secret_name(project: str) -> str:
+    """Return the name of the Secret with the builder's client certificate."""
+    return f"{project}-builder"
+
+
+def attempt_prefix(
+    *, namespace: str, project: str, workflow: str | None, run: str, uid: str, attempt: int
+) -> str:
+    """Return the folder of one attempt in the store.
+
+    The uid keeps a second Run of the same name from overwriting the first one's results.
+    """
+    return f"{namespace}/{project}/{workflow or 'adhoc'}/{run}-{uid[:8]}/{attempt}"
+
+
+def env_literal(value: str) -> str:
+    """Escape a container's env value: Kubernetes expands `$(NAME)` in it."""
+    return value.replace("$", "$$")

@@ -1,0 +1,242 @@
+"""The Job of one attempt: the notebook in the project's image, and a courier beside it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from labfunctions_operator.api import labels
+from labfunctions_operator.api.project import User
+from labfunctions_operator.api.run import Outputs, Run, Snapshot
+from labfunctions_operator.api.times import rfc3339
+from labfunctions_operator.api.workflow import Execution
+from labfunctions_operator.desired.names import env_literal, run_job_name
+from labfunctions_operator.settings import Settings
+
+FOLDER = "/labfunctions"
+CHECKPOINT_SECONDS = 30
+# How long a finished pod may go on trying to reach the store.
+GRACE_SECONDS = 600
+NOTEBOOK = "notebook"
+COURIER = "courier"
+
+# Any image will do that has Python with papermill, whatever Python is called there.
+_START = (
+    "for p in python python3; do command -v $p >/dev/null 2>&1 "
+    f"&& exec $p {FOLDER}/bin/runner.py; done; echo 'no python in the image' >&2; exit 127"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """What one attempt's courier may do: URLs signed for its own keys, and nothing else.
+
+    Attributes:
+        uploads: File name to presigned PUT URL.
+        report: Where progress goes, signed for this attempt.
+        outputs: Where the files will lie.
+    """
+
+    uploads: Mapping[str, str]
+    report: str
+    outputs: Outputs
+
+
+def build_run_job(
+    run: Run,
+    snapshot: Snapshot,
+    execution: Execution,
+    grant: Grant,
+    settings: Settings,
+    *,
+    attempt: int,
+    user: User,
+    now: datetime,
+) -> dict[str, Any]:
+    """Build the Job of one attempt.
+
+    Args:
+        run: Its owner.
+        snapshot: What is run; kept in an annotation, so that it is recorded with the Job in one
+            write and a restart in between loses nothing.
+        execution: Workflow and Run merged.
+        grant: The courier's rights.
+        settings: The operator's.
+        attempt: Counted from 1.
+        user: Who the notebook runs as.
+        now: The time that the notebook sees as NOW.
+    """
+    name = run_job_name(run.metadata.name, attempt)
+    common = {
+        **labels.common(snapshot.workflow or run.metadata.name, labels.COMPONENT_RUN),
+        labels.PROJECT: snapshot.project,
+        labels.RUN: run.metadata.name,
+        labels.ATTEMPT: str(attempt),
+        **({labels.WORKFLOW: snapshot.workflow} if snapshot.workflow else {}),
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "namespace": run.metadata.namespace,
+            "labels": common,
+            "annotations": {
+                labels.SNAPSHOT_ANNOTATION: json.dumps(snapshot.wire(), sort_keys=True),
+                labels.OUTPUTS_ANNOTATION: json.dumps(grant.outputs.wire(), sort_keys=True),
+            },
+            "ownerReferences": [
+                {
+                    "apiVersion": labels.API_VERSION,
+                    "kind": "Run",
+                    "name": run.metadata.name,
+                    "uid": run.metadata.uid,
+                    "controller": True,
+                }
+            ],
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "template": {
+                "metadata": {
+                    "labels": dict(common),
+                    "annotations": {
+                        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+                        "karpenter.sh/do-not-disrupt": "true",
+                    },
+                },
+                "spec": _pod(execution, grant, settings, user)
+                | {
+                    "containers": [
+                        _notebook(
+                            execution,
+                            _runner_config(run, snapshot, execution, attempt, now),
+                            snapshot.image,
+                        )
+                    ]
+                },
+            },
+        },
+    }
+
+
+def _runner_config(
+    run: Run, snapshot: Snapshot, execution: Execution, attempt: int, now: datetime
+) -> dict[str, Any]:
+    return {
+        "notebook": snapshot.notebook,
+        "parameters": snapshot.parameters,
+        "parametersPolicy": execution.parameters_policy or "Strict",
+        "inject": {
+            "WFID": snapshot.workflow or "",
+            "EXECID": run.metadata.name,
+            "NOW": rfc3339(now),
+            "PROJECT": snapshot.project,
+            "ATTEMPT": attempt,
+            "SCHEDULED_AT": None,
+        },
+        "timeoutSeconds": snapshot.timeout_seconds,
+        "cellTimeoutSeconds": snapshot.cell_timeout_seconds,
+    }
+
+
+def _pod(execution: Execution, grant: Grant, settings: Settings, user: User) -> dict[str, Any]:
+    scheduling = {
+        "nodeSelector": execution.node_selector,
+        "tolerations": execution.tolerations,
+        "affinity": execution.affinity,
+        "priorityClassName": execution.priority_class_name,
+        "serviceAccountName": execution.service_account_name,
+        "imagePullSecrets": [ref.wire() for ref in execution.image_pull_secrets],
+    }
+    return {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        # A token is there only for who asks for an identity.
+        "automountServiceAccountToken": execution.service_account_name is not None,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": user.uid,
+            "runAsGroup": user.gid,
+            "fsGroup": user.gid,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "initContainers": [_courier(grant, settings)],
+        "volumes": [
+            {"name": "labfunctions-work", "emptyDir": {}},
+            {"name": "labfunctions-tmp", "emptyDir": {}},
+            {"name": "labfunctions-courier-tmp", "emptyDir": {}},
+            *execution.volumes,
+        ],
+        **{key: value for key, value in scheduling.items() if value},
+    }
+
+
+def _courier(grant: Grant, settings: Settings) -> dict[str, Any]:
+    config = {
+        "uploads": dict(grant.uploads),
+        "report": grant.report,
+        "checkpointSeconds": CHECKPOINT_SECONDS,
+    }
+    return {
+        "name": COURIER,
+        "image": settings.images.courier,
+        "restartPolicy": "Always",
+        "command": ["courier"],
+        "env": [{"name": "COURIER_CONFIG", "value": env_literal(json.dumps(config))}],
+        "startupProbe": {
+            "exec": {"command": ["test", "-f", f"{FOLDER}/ready"]},
+            "periodSeconds": 1,
+            "failureThreshold": 120,
+        },
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "64Mi"},
+            "limits": {"memory": "1Gi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "labfunctions-work", "mountPath": FOLDER},
+            {"name": "labfunctions-courier-tmp", "mountPath": "/tmp"},
+        ],
+    }
+
+
+def _notebook(execution: Execution, config: Mapping[str, Any], image: str) -> dict[str, Any]:
+    reserved = {"RUNNER_CONFIG"}
+    container: dict[str, Any] = {
+        "name": NOTEBOOK,
+        "image": image,
+        "command": ["/bin/sh", "-c", _START],
+        "env": [
+            *(e for e in execution.env if e.get("name") not in reserved),
+            {"name": "RUNNER_CONFIG", "value": env_literal(json.dumps(config))},
+        ],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "labfunctions-work", "mountPath": FOLDER},
+            {"name": "labfunctions-tmp", "mountPath": "/tmp"},
+            *execution.volume_mounts,
+        ],
+    }
+    if execution.env_from:
+        container["envFrom"] = list(execution.env_from)
+    if resources := _resources(execution):
+        container["resources"] = resources
+    return container
+
+
+def _resources(execution: Execution) -> dict[str, Any]:
+    resources = {k: dict(v) for k, v in (execution.resources or {}).items() if v}
+    if execution.gpu:
+        # Extended resources are set as limits; the API server copies them to requests.
+        resources.setdefault("limits", {})[execution.gpu.resource_name] = str(execution.gpu.count)
+    return resources

@@ -1,0 +1,187 @@
+"""The S3 store that keeps what Runs leave behind."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+)
+
+from labfunctions_operator.errors import Denied, NotFound, Transient
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+SIGNATURE_LIMIT = 7 * 24 * 3600
+"""S3 refuses a signature that shall be valid for longer."""
+
+_TRANSIENT_CODES = frozenset(
+    {"SlowDown", "RequestTimeout", "RequestTimeTooSkewed", "Throttling", "ThrottlingException"}
+)
+_CONFIG = Config(
+    signature_version="s3v4",
+    s3={"addressing_style": "path"},
+    connect_timeout=3,
+    read_timeout=20,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    # Servers other than AWS, and whoever uses a signed URL, need not know its newer checksums.
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+)
+
+
+class Store:
+    """One bucket, below one prefix. Every method but `sign_put` and `uri` blocks.
+
+    Args:
+        endpoint: URL of the server; None for AWS.
+        region: Of the bucket.
+        bucket: Its name.
+        prefix: Comes before every key; may be empty.
+        access_key: None to use the SDK's usual chain of credentials.
+        secret_key: Belongs to the access key.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str | None,
+        region: str,
+        bucket: str,
+        prefix: str,
+        access_key: str | None,
+        secret_key: str | None,
+    ) -> None:
+        self._bucket = bucket
+        self._region = region
+        self._aws = endpoint is None
+        self._prefix = prefix.strip("/")
+        self._name = f"{endpoint or 'S3'} (bucket {bucket})"
+        try:
+            self._client: S3Client = boto3.session.Session().client(
+                "s3",
+                endpoint_url=endpoint,
+                region_name=region,
+                aws_access_key_id=access_key,
+                aws_secret_access_key=secret_key,
+                config=_CONFIG,
+            )
+        except (BotoCoreError, ValueError) as error:
+            raise Denied(f"the store {self._name} is not configured well: {error}") from error
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+    def ensure_bucket(self) -> None:
+        """Creates the bucket unless it exists."""
+        try:
+            with self._translated("look for the bucket"):
+                self._client.head_bucket(Bucket=self._bucket)
+        except NotFound:
+            with self._translated("create the bucket"):
+                self._create_bucket()
+
+    def _create_bucket(self) -> None:
+        try:
+            if self._aws and self._region != "us-east-1":
+                self._client.create_bucket(
+                    Bucket=self._bucket,
+                    CreateBucketConfiguration={"LocationConstraint": self._region},  # type: ignore[typeddict-item]
+                )
+            else:
+                self._client.create_bucket(Bucket=self._bucket)
+        except self._client.exceptions.BucketAlreadyOwnedByYou:
+            pass  # another process was faster
+
+    def sign_put(self, key: str, *, expires: int) -> str:
+        """Signs a URL that may write this one key, any number of times, and nothing else.
+
+        Args:
+            key: Below the prefix.
+            expires: Seconds; at most seven days count. Credentials that expire earlier, as those
+                of a cloud's workload identity do, end the signature with them.
+        """
+        with self._translated("sign an upload"):
+            return self._client.generate_presigned_url(
+                "put_object",
+                Params={"Bucket": self._bucket, "Key": self._key(key)},
+                ExpiresIn=min(expires, SIGNATURE_LIMIT),
+                HttpMethod="PUT",
+            )
+
+    def uri(self, key: str) -> str:
+        """Names an object for people and for other tools."""
+        return f"s3://{self._bucket}/{self._key(key)}"
+
+    def put_json(self, key: str, value: Any) -> str:
+        """Writes an object and returns its entity tag."""
+        body = json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
+        with self._translated(f"write {key}"):
+            answer = self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._key(key),
+                Body=body,
+                ContentType="application/json",
+            )
+        return answer["ETag"].strip('"')
+
+    def exists(self, key: str) -> bool:
+        """Tells whether an object has been written."""
+        try:
+            with self._translated(f"look for {key}"):
+                self._client.head_object(Bucket=self._bucket, Key=self._key(key))
+        except NotFound:
+            return False
+        return True
+
+    def get(self, key: str) -> bytes:
+        """Reads an object.
+
+        Raises:
+            NotFound: Nothing has been written under this key.
+        """
+        with self._translated(f"read {key}"):
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
+            with answer["Body"] as body:
+                return body.read()
+
+    def _key(self, key: str) -> str:
+        return f"{self._prefix}/{key}" if self._prefix else key
+
+    @contextmanager
+    def _translated(self, action: str) -> Iterator[None]:
+        """Turns the SDK's failures into those that the engine tells apart."""
+        failed = f"could not {action} in the store {self._name}"
+        try:
+            yield
+        except ClientError as error:
+            raise _from_answer(error, failed) from error
+        except (ConnectionError, HTTPClientError) as error:
+            raise Transient(f"{failed}: {_one_line(error)}") from error
+        except BotoCoreError as error:
+            raise Denied(f"{failed}: {_one_line(error)}") from error
+
+
+def _from_answer(error: ClientError, failed: str) -> Exception:
+    code = error.response.get("Error", {}).get("Code", "")
+    answer = error.response.get("ResponseMetadata", {})
+    status = answer.get("HTTPStatusCode", 0)
+    message = f"{failed}: {_one_line(error)}"
+    if status == 404:
+        return NotFound(message)
+    if status == 429 or status >= 500 or code in _TRANSIENT_CODES:
+        retry_after = answer.get("HTTPHeaders", {}).get("retry-after", "")
+        return Transient(message, float(retry_after) if retry_after.isdigit() else None)
+    return Denied(message)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

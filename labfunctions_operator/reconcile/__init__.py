@@ -1,0 +1,1 @@
+"""Pure decisions: what an object needs next, from what exists now."""

@@ -1,0 +1,128 @@
+"""The gates between a Run and its first Job: workflow, project, image, notebook, parameters."""
+
+from dataclasses import dataclass
+
+from labfunctions_operator.api.project import Project, RuntimeStatus, User
+from labfunctions_operator.api.run import Phase, Run, Snapshot
+from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS, Execution, Workflow
+from labfunctions_operator.errors import InvalidSpec
+from labfunctions_operator.reconcile.execution import find_runtime, merge_execution, with_defaults
+from labfunctions_operator.reconcile.notebook import check_notebook
+from labfunctions_operator.reconcile.source import SourceSnapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocked:
+    """A gate that a Run cannot pass: for now, or for good."""
+
+    reason: str
+    message: str
+    phase: Phase = "Pending"
+    final: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admission:
+    """What a Run that passed all gates starts with."""
+
+    snapshot: Snapshot
+    execution: Execution
+    user: User
+
+
+def admit(
+    run: Run,
+    *,
+    workflow: Workflow | InvalidSpec | None,
+    project: Project | InvalidSpec | None,
+    source: SourceSnapshot | None,
+) -> Admission | Blocked:
+    """Pass a Run through its gates: workflow, project, image, notebook, parameters."""
+    if not run.spec.workflow_ref:
+        workflow = None
+    elif not isinstance(workflow, Workflow):
+        return missing("Workflow", run.spec.workflow_ref.name, workflow)
+    execution = merge_execution(run, workflow)
+    if execution.project_ref is None or execution.notebook is None:
+        return Blocked(
+            reason="InvalidSpec", message="neither Run nor Workflow names a project and a notebook"
+        )
+    if not isinstance(project, Project):
+        return missing("Project", execution.project_ref.name, project)
+    execution = with_defaults(execution, project)
+    found = find_runtime(project, execution.runtime)
+    if found is None:
+        return Blocked(
+            reason="RuntimeNotFound",
+            message=f"Project {project.metadata.name} has no runtime {execution.runtime}",
+        )
+    runtime, status = found
+    if status is None or status.image is None or status.phase in ("Pending", "Building"):
+        return _image_pending(project, runtime.name, status)
+    if problem := _source_problem(source, status, execution):
+        return problem
+    return Admission(
+        snapshot=_snapshot(project, workflow, execution, status),
+        execution=execution,
+        user=runtime.user,
+    )
+
+
+def missing(kind: str, name: str, found: object) -> Blocked:
+    """Say that an object another one names is not there, or cannot be read."""
+    if isinstance(found, InvalidSpec):
+        return Blocked(reason=f"{kind}Invalid", message=f"{kind} {name}: {found}")
+    return Blocked(
+        reason=f"{kind}NotFound", message=f"{kind} {name} does not exist in this namespace"
+    )
+
+
+def _image_pending(project: Project, runtime: str, status: RuntimeStatus | None) -> Blocked:
+    name = project.metadata.name
+    if status and status.phase == "Failed":
+        return Blocked(
+            reason="ImageBuildFailed",
+            message=f"image {runtime} of Project {name} cannot be built: {status.message}",
+        )
+    if status and status.phase == "Building":
+        return Blocked(
+            reason="ImageBuilding",
+            message=f"image {runtime} of Project {name} is being built",
+            phase="Building",
+        )
+    return Blocked(
+        reason="ImagePending", message=f"Project {name} has no image {runtime} yet; see its status"
+    )
+
+
+def _source_problem(
+    source: SourceSnapshot | None, status: RuntimeStatus, execution: Execution
+) -> Blocked | None:
+    """Check against the source, if what was read of it is what is in the image.
+
+    Where it is not (a ready-made image, a source that cannot be reached) the runner checks.
+    """
+    if source is None or status.tree is None or source.tree != status.tree:
+        return None
+    problem = check_notebook(
+        source, execution.notebook or "", execution.parameters, execution.parameters_policy
+    )
+    return Blocked(reason=problem.reason, message=problem.message, final=True) if problem else None
+
+
+def _snapshot(
+    project: Project, workflow: Workflow | None, execution: Execution, status: RuntimeStatus
+) -> Snapshot:
+    assert status.image is not None
+    return Snapshot(
+        project=project.metadata.name,
+        workflow=workflow.metadata.name if workflow else None,
+        notebook=execution.notebook or "",
+        commit=status.commit,
+        image=status.image,
+        runtime=status.name,
+        inputs_hash=status.inputs_hash,
+        parameters=execution.parameters,
+        timeout_seconds=execution.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
+        cell_timeout_seconds=execution.cell_timeout_seconds,
+    )

@@ -1,0 +1,106 @@
+"""What became of a build: from its Job and pods to a digest or a line that says what is wrong."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from labfunctions_operator.api import labels
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOutcome:
+    """One build Job as it stands.
+
+    Attributes:
+        job: The Job's name.
+        uid: The Job's uid.
+        runtime: The runtime it builds.
+        inputs_hash: What it builds from.
+        commit: The commit it fetches.
+        tree: Git's id of the folder in that commit.
+        is_over: Whether it has ended.
+        digest: The pushed image's digest, if it succeeded.
+        error: One line for a person, if it failed.
+        finished: When it ended.
+    """
+
+    job: str
+    uid: str
+    runtime: str
+    inputs_hash: str
+    commit: str
+    tree: str
+    is_over: bool
+    digest: str | None = None
+    error: str | None = None
+    finished: str | None = None
+
+
+def read_build(job: Object, pods: Sequence[Object]) -> BuildOutcome:
+    """Read a build Job of ours and the pod that ran it."""
+    meta = job["metadata"]
+    what = json.loads(meta["annotations"][labels.BUILD_ANNOTATION])
+    known = {
+        "job": meta["name"],
+        "uid": meta["uid"],
+        "runtime": what["runtime"],
+        "inputs_hash": what["inputsHash"],
+        "commit": what["commit"],
+        "tree": what["tree"],
+    }
+    end = next(
+        (
+            c
+            for c in job.get("status", {}).get("conditions", [])
+            if c.get("type") in ("Complete", "Failed") and c.get("status") == "True"
+        ),
+        None,
+    )
+    if end is None:
+        return BuildOutcome(is_over=False, **known)
+    finished = end.get("lastTransitionTime")
+    pod = next(
+        (
+            p
+            for p in pods
+            if any(o.get("uid") == meta["uid"] for o in p["metadata"].get("ownerReferences", []))
+        ),
+        None,
+    )
+    messages = _messages(pod) if pod else []
+    digest = next((m["digest"] for m in messages if m.get("digest")), None)
+    if end["type"] == "Complete" and digest:
+        return BuildOutcome(is_over=True, digest=digest, finished=finished, **known)
+    error = next((m["error"] for m in messages if m.get("error")), None)
+    return BuildOutcome(
+        is_over=True, error=error or _without_message(end, pod), finished=finished, **known
+    )
+
+
+def _without_message(end: Mapping[str, Any], pod: Object | None) -> str:
+    if end.get("reason") == "DeadlineExceeded":
+        return "the build took longer than build.timeoutSeconds"
+    if pod is None:
+        return "the build's pod is gone, and its result with it"
+    return f"the build ended without a result: {end.get('message') or end.get('reason')}"
+
+
+def _messages(pod: Object) -> list[dict[str, str]]:
+    """Read what the build's containers left as termination messages."""
+    status = pod.get("status", {})
+    messages = []
+    for container in [
+        *status.get("initContainerStatuses", []),
+        *status.get("containerStatuses", []),
+    ]:
+        text = container.get("state", {}).get("terminated", {}).get("message")
+        try:
+            message = json.loads(text or "")
+        except ValueError:
+            continue
+        if isinstance(message, dict):
+            messages.append({k: str(v) for k, v in message.items()})
+    return messages

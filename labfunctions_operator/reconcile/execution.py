@@ -1,0 +1,39 @@
+"""What a Run is to execute: the Workflow's words, the Run's own, and the Project's defaults."""
+
+from labfunctions_operator.api.project import Project, Runtime, RuntimeStatus
+from labfunctions_operator.api.run import Run
+from labfunctions_operator.api.workflow import Execution, Workflow
+
+
+def merge_execution(run: Run, workflow: Workflow | None) -> Execution:
+    """Merge a Run over its Workflow: what the Run says wins, parameters name by name."""
+    own = {name: getattr(run.spec, name) for name in Execution.model_fields}
+    said = {n: v for n, v in own.items() if n in run.spec.model_fields_set}
+    if workflow is None:
+        return Execution().but(**said)
+    base = {name: getattr(workflow.spec, name) for name in Execution.model_fields}
+    parameters = {**workflow.spec.parameters, **run.spec.parameters}
+    return Execution().but(**{**base, **said, "parameters": parameters})
+
+
+def with_defaults(execution: Execution, project: Project) -> Execution:
+    """Fill what neither Workflow nor Run says from the Project's defaults."""
+    defaults = project.spec.defaults
+    registry = project.spec.registry
+    pull_secrets = [registry.secret_ref] if registry and registry.secret_ref else []
+    return execution.but(
+        resources=execution.resources or defaults.resources,
+        timeout_seconds=execution.timeout_seconds or defaults.timeout_seconds,
+        image_pull_secrets=[*execution.image_pull_secrets, *pull_secrets],
+        service_account_name=execution.service_account_name or defaults.service_account_name,
+    )
+
+
+def find_runtime(project: Project, name: str | None) -> tuple[Runtime, RuntimeStatus | None] | None:
+    """Return a runtime and its state: the one named, or the project's first."""
+    runtimes = project.spec.effective_runtimes
+    runtime = next((r for r in runtimes if name is None or r.name == name), None)
+    if runtime is None:
+        return None
+    status = next((s for s in project.status.runtimes if s.name == runtime.name), None)
+    return runtime, status

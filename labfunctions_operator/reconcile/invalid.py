@@ -1,0 +1,43 @@
+"""What an object's status says when its spec cannot be worked with."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from labfunctions_operator.api.conditions import set_condition
+from labfunctions_operator.api.times import rfc3339
+from labfunctions_operator.api.types import Condition
+
+
+def refuse(
+    obj: Mapping[str, Any], *, reason: str, message: str, now: datetime, final: bool
+) -> dict[str, Any]:
+    """Return the status of an object that cannot go on.
+
+    Args:
+        obj: As stored.
+        reason: A CamelCase word.
+        message: One line that names the field.
+        now: The time of the change.
+        final: For a Run, whether it ends with this: its spec can never change.
+    """
+    status: dict[str, Any] = dict(obj.get("status") or {})
+    is_run = obj["kind"] == "Run"
+    generation = obj["metadata"].get("generation", 0)
+    conditions = set_condition(
+        [Condition.model_validate(c) for c in status.get("conditions", [])],
+        type="Succeeded" if is_run else "Ready",
+        status=None if is_run and not final else False,
+        reason=reason,
+        message=message,
+        generation=generation,
+        now=now,
+    )
+    status["conditions"] = [c.wire() for c in conditions]
+    status["observedGeneration"] = generation
+    if is_run:
+        status["phase"] = "Failed" if final else "Pending"
+        if final:
+            status["failure"] = {"reason": reason}
+            status.setdefault("completionTime", rfc3339(now))
+    return status

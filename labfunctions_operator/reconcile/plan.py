@@ -1,0 +1,62 @@
+"""What a reconciler decides: the only thing that passes from decisions to I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+Manifest = Mapping[str, Any]
+
+
+class Key(NamedTuple):
+    """Names one object that the engine reconciles."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ref:
+    """One object to delete; a uid guards against a newer object of the same name."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """A Kubernetes Event about the reconciled object, for `kubectl describe`."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to do for one object, carried out in this order: delete, apply, status, events.
+
+    Attributes:
+        apply: Children to create or update by server-side apply.
+        delete: Children to delete, with their dependents.
+        status: The whole status wanted, or None to leave it; written only if it differs.
+        events: Written once the status is.
+        requeue_after: Seconds until this object is looked at again without any event.
+    """
+
+    apply: tuple[Manifest, ...] = ()
+    delete: tuple[Ref, ...] = ()
+    status: Mapping[str, Any] | None = None
+    events: tuple[Event, ...] = ()
+    requeue_after: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What keeps an object from going on: a stable reason and one line for a person."""
+
+    reason: str
+    message: str

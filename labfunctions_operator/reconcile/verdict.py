@@ -1,0 +1,269 @@
+"""What became of an attempt: from a Pod and its Job to a reason and one line for a person."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from labfunctions_operator.api.run import Cell, ExceptionInfo, Failure, Progress
+from labfunctions_operator.api.times import parse_time, rfc3339
+from labfunctions_operator.api.types import Model
+from labfunctions_operator.desired.run_job import COURIER, NOTEBOOK
+
+Object = Mapping[str, Any]
+
+SUCCEEDED = "Succeeded"
+# How long a container may fail to start for a reason that someone can still mend.
+START_PATIENCE = timedelta(minutes=5)
+
+_PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+_CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+
+
+class RunnerResult(Model):
+    """What the runner wrote into the notebook container's termination message."""
+
+    reason: str
+    message: str = ""
+    cell: Cell | None = None
+    exception: ExceptionInfo | None = None
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How an attempt ended.
+
+    Attributes:
+        reason: `Succeeded` or one of the failure reasons.
+        message: One line for a person.
+        failure: Details, unless it succeeded.
+        progress: How far the notebook came, where the runner could say.
+        started: When the notebook's container started, if it did.
+        finished: When it ended.
+        stored: The files that reached the store.
+    """
+
+    reason: str
+    message: str
+    failure: Failure | None = None
+    progress: Progress | None = None
+    started: str | None = None
+    finished: str | None = None
+    stored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Why an attempt does not run yet: a stable reason and one line for a person."""
+
+    reason: str
+    message: str
+
+
+def judge(job: Object | None, pod: Object | None, now: datetime) -> Verdict | None:
+    """Say how an attempt ended, or None while it has not.
+
+    A pod counts as ended when all its containers are: the courier's last upload belongs to it.
+    """
+    if pod is None:
+        return _without_pod(job)
+    if _is_over(pod):
+        return _of_ended_pod(pod)
+    return _never_starts(pod, now)
+
+
+def waiting(pod: Object | None) -> Waiting | None:
+    """Say why a pod does not run its notebook yet, or None once it does."""
+    if pod is None:
+        return Waiting(reason="Starting", message="waiting for the pod to be created")
+    state = _state(pod, NOTEBOOK)
+    if "running" in state or "terminated" in state:
+        return None
+    for status in _statuses(pod):
+        wait = status.get("state", {}).get("waiting", {})
+        if wait.get("reason") in _PULL_REASONS:
+            return Waiting(
+                reason="ImagePullFailed",
+                message=f"cannot pull {status.get('image', 'the image')}:"
+                f" {_line(wait.get('message') or wait['reason'])}",
+            )
+        if wait.get("reason") in _CONFIG_REASONS:
+            text = _line(wait.get("message") or wait["reason"])
+            return Waiting(reason="StartError", message=f"the container cannot start: {text}")
+    scheduled = _pod_condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        text = _line(scheduled.get("message") or "no node fits yet")
+        return Waiting(reason="Unschedulable", message=text)
+    return Waiting(reason="Starting", message="pulling images and starting the pod")
+
+
+def notebook_started(pod: Object | None) -> str | None:
+    """Return when the notebook's container started, if it runs or ran."""
+    state = _state(pod, NOTEBOOK) if pod else {}
+    started = (state.get("running") or state.get("terminated") or {}).get("startedAt")
+    return str(started) if started else None
+
+
+def _without_pod(job: Object | None) -> Verdict | None:
+    failed = next(
+        (
+            c
+            for c in (job or {}).get("status", {}).get("conditions", [])
+            if c.get("type") in ("Failed", "Complete") and c.get("status") == "True"
+        ),
+        None,
+    )
+    if failed is None:
+        return None
+    return _failed(
+        "Disrupted",
+        "the pod is gone before its result was seen: deleted, or lost with its node",
+        finished=failed.get("lastTransitionTime"),
+    )
+
+
+def _is_over(pod: Object) -> bool:
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
+def _of_ended_pod(pod: Object) -> Verdict:
+    status = pod["status"]
+    terminated = _state(pod, NOTEBOOK).get("terminated", {})
+    stored, upload_error = _courier_result(pod)
+    times = {
+        "started": notebook_started(pod),
+        "finished": terminated.get("finishedAt") or status.get("startTime"),
+        "stored": stored,
+    }
+    result = _runner_result(terminated.get("message"))
+    if result and result.reason == SUCCEEDED:
+        if upload_error:
+            return _failed(
+                "OutputLost",
+                f"the notebook ran, but could not be stored: {upload_error}",
+                progress=result.progress,
+                **times,
+            )
+        return Verdict(reason=SUCCEEDED, message=result.message, progress=result.progress, **times)
+    lost = f"; its notebook could not be stored: {upload_error}" if upload_error else ""
+    if result and terminated.get("reason") != "OOMKilled":
+        return _failed(
+            result.reason,
+            result.message + lost,
+            cell=result.cell,
+            exception=result.exception,
+            exit_code=terminated.get("exitCode"),
+            progress=result.progress,
+            **times,
+        )
+    reason, message = _without_result(pod, terminated)
+    return _failed(
+        reason,
+        message + lost,
+        cell=result.cell if result else None,
+        exit_code=terminated.get("exitCode"),
+        **times,
+    )
+
+
+def _without_result(pod: Object, terminated: Mapping[str, Any]) -> tuple[str, str]:
+    """Explain an end of which the runner could say nothing."""
+    status = pod["status"]
+    target = _pod_condition(pod, "DisruptionTarget")
+    code = terminated.get("exitCode")
+    if terminated.get("reason") == "OOMKilled":
+        limit = _memory_limit(pod)
+        return "OutOfMemory", f"the notebook used more memory than its limit{limit}"
+    if status.get("reason") == "Evicted" or target.get("status") == "True":
+        text = status.get("message") or target.get("message") or "the pod was evicted"
+        return "Disrupted", _line(text)
+    if code == 127:
+        return "RunnerMissing", "the image has no python; build it from a project, or add papermill"
+    if terminated.get("reason") in ("StartError", "ContainerCannotRun"):
+        return "StartError", _line(terminated.get("message") or "the container did not start")
+    if code == 137:
+        return "KernelDied", "the notebook's container was killed from outside (SIGKILL)"
+    if code is None:
+        return "Disrupted", _line(status.get("message") or "the pod ended before the notebook ran")
+    return "InternalError", f"the runner ended with exit code {code} and left no result"
+
+
+def _never_starts(pod: Object, now: datetime) -> Verdict | None:
+    why = waiting(pod)
+    if why is None or why.reason not in ("ImagePullFailed", "StartError"):
+        return None
+    created = pod.get("metadata", {}).get("creationTimestamp")
+    if not created or now - parse_time(created) < START_PATIENCE:
+        return None
+    return _failed(why.reason, why.message, finished=rfc3339(now))
+
+
+def _failed(
+    reason: str,
+    message: str,
+    *,
+    cell: Cell | None = None,
+    exception: ExceptionInfo | None = None,
+    exit_code: int | None = None,
+    **known: Any,
+) -> Verdict:
+    failure = Failure(reason=reason, cell=cell, exception=exception, exit_code=exit_code)
+    return Verdict(reason=reason, message=message, failure=failure, **known)
+
+
+def _runner_result(text: str | None) -> RunnerResult | None:
+    """Read the runner's message; the user's code may have put anything there."""
+    try:
+        result = RunnerResult.model_validate(json.loads(text or ""))
+    except (ValueError, ValidationError):
+        return None
+    if result.progress and not result.progress.summary:
+        p = result.progress
+        result = result.but(progress=p.but(summary=f"{p.cell}/{p.cells}"))
+    return result
+
+
+def _courier_result(pod: Object) -> tuple[tuple[str, ...], str | None]:
+    terminated = _state(pod, COURIER).get("terminated", {})
+    try:
+        report = json.loads(terminated.get("message") or "")
+        stored, error = tuple(report.get("uploads") or {}), report.get("error")
+    except (ValueError, AttributeError, TypeError):
+        return (), "the courier was stopped before it could finish"
+    return stored, _line(str(error)) if error else None
+
+
+def _memory_limit(pod: Object) -> str:
+    for container in pod.get("spec", {}).get("containers", []):
+        if container.get("name") == NOTEBOOK:
+            limit = container.get("resources", {}).get("limits", {}).get("memory")
+            return f" of {limit}" if limit else ""
+    return ""
+
+
+def _statuses(pod: Object) -> list[Object]:
+    status = pod.get("status", {})
+    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+
+
+def _state(pod: Object, container: str) -> Mapping[str, Any]:
+    for status in _statuses(pod):
+        if status.get("name") == container:
+            state: Mapping[str, Any] = status.get("state") or {}
+            return state
+    return {}
+
+
+def _pod_condition(pod: Object, type: str) -> Mapping[str, Any]:
+    conditions = pod.get("status", {}).get("conditions") or []
+    return next((c for c in conditions if c.get("type") == type), {})
+
+
+def _line(text: str) -> str:
+    """Make one line of a message, short enough to read."""
+    line = " ".join(text.split())
+    return line if len(line) <= 400 else line[:399] + "…"

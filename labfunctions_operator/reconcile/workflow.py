@@ -1,0 +1,121 @@
+"""What a Workflow's status says: whether a Run of it could start, and what it can be given."""
+
+import ast
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import JsonValue
+
+from labfunctions_operator.api.conditions import set_condition
+from labfunctions_operator.api.project import Project
+from labfunctions_operator.api.workflow import Workflow, WorkflowStatus
+from labfunctions_operator.errors import InvalidSpec
+from labfunctions_operator.reconcile.admission import missing
+from labfunctions_operator.reconcile.execution import find_runtime
+from labfunctions_operator.reconcile.notebook import check_notebook
+from labfunctions_operator.reconcile.plan import Plan, Problem
+from labfunctions_operator.reconcile.source import SourceSnapshot
+
+READY = "Ready"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkflowObserved:
+    """What exists around a Workflow."""
+
+    project: Project | InvalidSpec | None = None
+    source: SourceSnapshot | None = None
+
+
+def reconcile_workflow(workflow: Workflow, seen: WorkflowObserved, now: datetime) -> Plan:
+    """Decide what a Workflow's status says, from what exists now."""
+    problem = _problem(workflow, seen)
+    schema = _schema(workflow, seen.source)
+    conditions = set_condition(
+        workflow.status.conditions,
+        type=READY,
+        status=problem is None,
+        reason=problem.reason if problem else "Ready",
+        message=problem.message if problem else "a Run of it can start",
+        generation=workflow.metadata.generation,
+        now=now,
+    )
+    status = WorkflowStatus(
+        observed_generation=workflow.metadata.generation,
+        parameters_schema=schema or workflow.status.parameters_schema,
+        conditions=conditions,
+    )
+    return Plan(status=status.wire())
+
+
+def _problem(workflow: Workflow, seen: WorkflowObserved) -> Problem | None:
+    ref = workflow.spec.project_ref
+    if ref is None or workflow.spec.notebook is None:
+        return Problem(reason="InvalidSpec", message="spec.projectRef and spec.notebook are needed")
+    if not isinstance(seen.project, Project):
+        blocked = missing("Project", ref.name, seen.project)
+        return Problem(reason=blocked.reason, message=blocked.message)
+    found = find_runtime(seen.project, workflow.spec.runtime)
+    if found is None:
+        return Problem(
+            reason="RuntimeNotFound",
+            message=f"Project {ref.name} has no runtime {workflow.spec.runtime}",
+        )
+    runtime, state = found
+    if seen.source and not runtime.image:
+        problem = check_notebook(
+            seen.source,
+            workflow.spec.notebook,
+            workflow.spec.parameters,
+            workflow.spec.parameters_policy,
+        )
+        if problem:
+            return problem
+    if state is None or state.image is None:
+        return _not_ready(seen.project)
+    return None
+
+
+def _not_ready(project: Project) -> Problem:
+    ready = next((c for c in project.status.conditions if c.type == "Ready"), None)
+    name = project.metadata.name
+    if ready is None:
+        return Problem(reason="ProjectNotReady", message=f"Project {name} is not ready yet")
+    return Problem(
+        reason="ProjectNotReady", message=f"Project {name} is not ready: {ready.message}"
+    )
+
+
+_JSON_TYPES = {
+    "int": "integer",
+    "float": "number",
+    "bool": "boolean",
+    "str": "string",
+    "list": "array",
+    "dict": "object",
+}
+
+
+def _schema(workflow: Workflow, source: SourceSnapshot | None) -> dict[str, Any] | None:
+    """Describe the notebook's parameters as JSON Schema properties."""
+    notebook = source.notebooks.get(workflow.spec.notebook or "") if source else None
+    if notebook is None or notebook.error or notebook.declared is None:
+        return None
+    schema = {}
+    for declared in notebook.declared:
+        entry = {"default": _value(declared.default), "description": declared.help}
+        if declared.type in _JSON_TYPES:
+            entry["type"] = _JSON_TYPES[declared.type]
+        schema[declared.name] = {k: v for k, v in entry.items() if v not in (None, "")}
+    return schema
+
+
+def _value(source: str) -> JsonValue:
+    """Read a default where it is a literal that JSON has; else leave it out."""
+    try:
+        value: JsonValue = json.loads(json.dumps(ast.literal_eval(source), allow_nan=False))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    return value

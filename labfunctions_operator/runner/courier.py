@@ -1,0 +1,282 @@
+"""Takes what the runner leaves in the pod to the store, whatever becomes of the runner.
+
+Runs as a sidecar of the notebook's container, which sees none of its URLs. It puts the runner in
+place, uploads the notebook whenever it was saved anew, and, once the pod ends, uploads the last
+state of everything, for as long as the pod's grace period lets it.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labfunctions_operator.runner import runner
+from labfunctions_operator.runner.transfer import Outage, Receipt, Refusal, post, put
+
+NOTEBOOK, RESULT, HTML = "notebook.ipynb", "result.json", "notebook.html"
+TICK_SECONDS = 0.5
+REPORT_SECONDS = 10.0
+BACKOFF_SECONDS = (0.5, 10.0)
+# The pod's grace period is 600 s, of which the runner may take 20.
+FINAL_SECONDS = 570.0
+RENDER_LIMIT_BYTES = 50 * 2**20
+RENDER_SECONDS = 120.0
+
+
+def say(line: str) -> None:
+    """Prints a line at once."""
+    print(line, flush=True)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the operator asks for, from COURIER_CONFIG."""
+
+    uploads: dict[str, str]
+    report: str | None
+    checkpoint_seconds: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Config":
+        """Reads the configuration from JSON."""
+        raw = json.loads(text)
+        return cls(
+            uploads=dict(raw["uploads"]),
+            report=raw.get("report"),
+            checkpoint_seconds=raw.get("checkpointSeconds", 30),
+        )
+
+
+@dataclass
+class Backoff:
+    """How long to wait after each failure in a row."""
+
+    delay: float = field(default_factory=lambda: BACKOFF_SECONDS[0])
+
+    def next(self) -> float:
+        """The wait after one more failure, in seconds."""
+        delay, self.delay = self.delay, min(self.delay * 2, BACKOFF_SECONDS[1])
+        return delay
+
+    def reset(self) -> None:
+        """The failures have ended."""
+        self.delay = BACKOFF_SECONDS[0]
+
+
+def install(root: Path) -> None:
+    """Puts the runner where the notebook's container finds it, and only then says so."""
+    for folder in ("bin", "out"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    source = Path(runner.__file__).read_text("utf-8")
+    runner.write_atomically(root / "bin" / "runner.py", source)
+    (root / "ready").touch()
+
+
+def version_of(path: Path) -> tuple[int, int, int] | None:
+    """Differs whenever the file was written anew; None if there is none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+
+
+@dataclass
+class Courier:
+    """The uploads of one pod and what came of them."""
+
+    config: Config
+    root: Path
+    termination_log: Path
+    stopping: bool = False
+    receipts: dict[str, Receipt] = field(default_factory=dict)
+    uploaded: tuple[int, int, int] | None = None
+    error: str | None = None
+    backoff: Backoff = field(default_factory=Backoff)
+    next_checkpoint: float = 0.0
+
+    @property
+    def out(self) -> Path:
+        """Where the runner saves."""
+        return self.root / "out"
+
+    def stop(self) -> None:
+        """The pod is ending; safe in a signal handler."""
+        self.stopping = True
+
+    def run(self) -> int:
+        """Serves until the pod ends; returns the exit code."""
+        install(self.root)
+        say("the runner is in place; waiting for the notebook")
+        if self.config.report:
+            threading.Thread(target=self.report_progress, daemon=True).start()
+        while not self.stopping:
+            self.checkpoint(time.monotonic())
+            time.sleep(TICK_SECONDS)
+        say("the pod ends: uploading for the last time")
+        self.finish(deadline=time.monotonic() + FINAL_SECONDS)
+        return 1 if self.error else 0
+
+    def checkpoint(self, now: float) -> None:
+        """Uploads the notebook if it was saved anew and its turn has come; tries once."""
+        path = self.out / NOTEBOOK
+        version = version_of(path)
+        if now < self.next_checkpoint or version in (None, self.uploaded):
+            return
+        try:
+            self.receipts[NOTEBOOK] = put(self.config.uploads[NOTEBOOK], path)
+        except (Refusal, Outage, OSError) as error:
+            delay = self.backoff.next() if isinstance(error, Outage) else 0.0
+            self.next_checkpoint = now + (delay or self.config.checkpoint_seconds)
+            say(f"{NOTEBOOK}: {error}; trying again in {self.next_checkpoint - now:g} s")
+            return
+        self.uploaded = version
+        self.backoff.reset()
+        self.next_checkpoint = now + self.config.checkpoint_seconds
+
+    def finish(self, deadline: float) -> None:
+        """Uploads the last state of everything, and leaves the account of it at each step."""
+        self.write_account("the pod ended before the last upload was done")
+        saved, judged = ((self.out / name).exists() for name in (NOTEBOOK, RESULT))
+        if saved and not judged:
+            self.settle()
+        if saved and version_of(self.out / NOTEBOOK) != self.uploaded:
+            self.error = self.deliver(NOTEBOOK, self.out / NOTEBOOK, deadline)
+        if judged:
+            problem = self.deliver(RESULT, self.out / RESULT, deadline)
+            self.error = self.error or problem
+        if not saved and not judged:
+            self.error = "nothing was saved, so nothing was uploaded"
+            say(self.error)
+        self.write_account(self.error)
+        if saved and not self.error and HTML in self.config.uploads:
+            self.deliver_html(deadline)
+            self.write_account(self.error)
+
+    def settle(self) -> None:
+        """Makes the notebook of a runner that was killed tell the truth."""
+        path = self.out / NOTEBOOK
+        try:
+            notebook = runner.load_notebook(path)
+            message = "the container ended without a verdict"
+            runner.settle(notebook, reason="Interrupted", message=message)
+            runner.write_atomically(path, json.dumps(notebook, indent=1))
+        except (runner.Refused, OSError, ValueError, AttributeError) as error:
+            say(f"{NOTEBOOK} is uploaded as it is: {error}")
+
+    def deliver(self, name: str, path: Path, deadline: float) -> str | None:
+        """Uploads one file, through any outage, until the deadline; returns what went wrong."""
+        backoff = Backoff()
+        while True:
+            try:
+                self.receipts[name] = put(self.config.uploads[name], path)
+                say(f"{name}: uploaded, {self.receipts[name].bytes} bytes")
+                return None
+            except Outage as outage:
+                delay = backoff.next()
+                problem = f"{name}: {outage}"
+                if time.monotonic() + delay > deadline:
+                    problem = f"{problem}; no time is left to try again"
+                    say(problem)
+                    return problem
+                say(f"{problem}; trying again in {delay:g} s")
+                time.sleep(delay)
+            except (Refusal, OSError, KeyError) as error:
+                problem = f"{name} could not be uploaded: {error}"
+                say(problem)
+                return problem
+
+    def deliver_html(self, deadline: float) -> None:
+        """Renders and uploads the page; its failure is only noted."""
+        with tempfile.TemporaryDirectory() as folder:
+            page = Path(folder, HTML)
+            try:
+                render(self.out / NOTEBOOK, page)
+            except (ValueError, OSError, subprocess.SubprocessError) as problem:
+                say(f"{HTML} was not rendered: {problem}")
+                return
+            self.deliver(HTML, page, deadline)
+
+    def write_account(self, error: str | None) -> None:
+        """Leaves what was uploaded in the container's termination message."""
+        uploads = {name: asdict(receipt) for name, receipt in self.receipts.items()}
+        account = json.dumps({"uploads": uploads, "error": error and error[:500]})
+        try:
+            self.termination_log.write_text(account, "ascii")
+        except OSError as problem:
+            say(f"the termination message could not be written: {problem}")
+
+    def report_progress(self, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Tells the operator how far the notebook is, at once and then not too often."""
+        told: Any = None
+        while not self.stopping:
+            with contextlib.suppress(OSError, ValueError):
+                progress = json.loads((self.out / "progress.json").read_text("utf-8"))
+                if progress != told:
+                    told = progress
+                    self.report(progress)
+                    sleep(REPORT_SECONDS)
+            sleep(TICK_SECONDS)
+
+    def report(self, progress: Any) -> None:
+        """Tells the operator once; it matters too little for a retry."""
+        try:
+            post(str(self.config.report), {"progress": progress})
+        except (Refusal, Outage) as error:
+            say(f"the progress could not be reported: {error}")
+
+
+def render(notebook: Path, page: Path) -> None:
+    """Renders the page in a process of its own: a notebook may take it any memory or time.
+
+    The user wrote the notebook: no configuration, template or image file may be read for it, as
+    `![](/proc/1/environ)` would ask for. Images in outputs and attachments are in the page anyway.
+    """
+    size = notebook.stat().st_size
+    if size > RENDER_LIMIT_BYTES:
+        raise ValueError(f"the notebook has {size} bytes, more than {RENDER_LIMIT_BYTES}")
+    folder = str(page.parent)
+    source = shutil.copy(notebook, page.with_suffix(".ipynb"))
+    command = [sys.executable, "-I", "-m", "nbconvert", "--to", "html"]
+    done = subprocess.run(
+        [*command, "--log-level=ERROR", "--output", page.name, source],
+        cwd=folder,
+        env={"HOME": folder, "PATH": os.defpath, "JUPYTER_NO_CONFIG": "1"},
+        capture_output=True,
+        text=True,
+        timeout=RENDER_SECONDS,
+        check=False,
+    )
+    if done.returncode or not page.exists():
+        raise ValueError((done.stderr.strip().splitlines() or ["no page came out"])[-1])
+
+
+def main() -> int:
+    """Serves the pod that the environment describes; returns the exit code."""
+    root = Path(os.environ.get("LABFUNCTIONS_DIR", "/labfunctions"))
+    log = Path(os.environ.get("TERMINATION_LOG", "/dev/termination-log"))
+    courier = Courier(Config({}, None, 30), root, log)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: courier.stop())
+    try:
+        courier.config = Config.parse(os.environ["COURIER_CONFIG"])
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        problem = f"COURIER_CONFIG cannot be read: {error!r}"
+        say(problem)
+        courier.write_account(problem)
+        return 1
+    return courier.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

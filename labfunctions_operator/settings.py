@@ -1,0 +1,85 @@
+"""The operator's configuration: one file, written by the Helm chart."""
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+class _Section(BaseModel):
+    # A misspelt key must fail at start, not be ignored for a year.
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True
+    )
+
+
+class Images(_Section):
+    """Images of ours that run in users' namespaces."""
+
+    courier: str
+    builder: str
+
+
+class Builder(_Section):
+    """How images are built."""
+
+    mode: Literal["shared", "perBuild"] = "shared"
+    address: str = ""
+    tls_dir: Path | None = None
+    buildkitd_config: str = ""
+
+
+class RegistrySettings(_Section):
+    """Where images go when the Project names no registry.
+
+    Attributes:
+        push_repository: Prefix as builders reach it.
+        pull_repository: Prefix as nodes reach it.
+        insecure: Plain HTTP.
+    """
+
+    push_repository: str
+    pull_repository: str
+    insecure: bool = False
+
+
+class StoreSettings(_Section):
+    """The object store for executed notebooks."""
+
+    endpoint: str = ""
+    region: str = "us-east-1"
+    bucket: str
+    prefix: str = ""
+    credentials_dir: Path | None = None
+
+
+class Reports(_Section):
+    """Where couriers report progress to."""
+
+    url: str
+    key_file: Path
+    port: int = 8080
+
+
+class Settings(_Section):
+    """Everything the operator is told."""
+
+    namespace: str
+    images: Images
+    builder: Builder
+    registry: RegistrySettings
+    store: StoreSettings
+    reports: Reports
+    cache_dir: Path = Path("/var/cache/labfunctions")
+
+
+def load_settings(path: Path) -> Settings:
+    """Read the configuration file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not valid; the message names the field.
+    """
+    return Settings.model_validate(yaml.safe_load(path.read_text()))

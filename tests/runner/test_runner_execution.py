@@ -1,0 +1,429 @@
+"""The runner as it runs in a pod: a process of its own, with a real kernel."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labfunctions_operator.runner import courier, runner
+
+pytestmark = pytest.mark.timeout(60)
+RUNNER = str(Path(runner.__file__))
+INJECT = {"WFID": "wf", "EXECID": "ex", "NOW": "2026-01-01T00:00:00Z", "SCHEDULED_AT": None}
+IGNORES_INTERRUPTS = """\
+import time
+print('before', flush=True)
+while True:
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print('no', flush=True)
+"""
+
+
+def code(source: str, *tags: str) -> dict[str, Any]:
+    return {
+        "cell_type": "code",
+        "source": source,
+        "metadata": {"tags": list(tags)},
+        "outputs": [],
+        "execution_count": None,
+    }
+
+
+def markdown(source: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "source": source, "metadata": {}}
+
+
+@dataclass
+class Ended:
+    """What a runner left behind."""
+
+    code: int
+    log: str
+    out: Path
+    seconds: float
+
+    @property
+    def result(self) -> dict[str, Any]:
+        read: dict[str, Any] = json.loads((self.out / "result.json").read_text())
+        return read
+
+    @property
+    def notebook(self) -> dict[str, Any]:
+        read: dict[str, Any] = json.loads((self.out / "notebook.ipynb").read_text())
+        return read
+
+    def states(self) -> list[str]:
+        return [cell["metadata"]["papermill"]["status"] for cell in self.notebook["cells"]]
+
+    def text(self, index: int) -> str:
+        outputs = self.notebook["cells"][index]["outputs"]
+        return "".join(o.get("text", "") + o.get("ename", "") for o in outputs)
+
+
+class Pod:
+    """A folder like the pod's, and the runner in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.out = root / "out"
+        self.environment: dict[str, str] = {}
+        self.python = [sys.executable]
+
+    def write(self, *cells: dict[str, Any], name: str = "n.ipynb", **metadata: Any) -> str:
+        metadata = metadata or {"kernelspec": {"name": "python3", "display_name": "Python"}}
+        cells = tuple(cell | {"id": f"id{index}"} for index, cell in enumerate(cells))
+        document = {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": cells}
+        (self.root / name).parent.mkdir(exist_ok=True)
+        (self.root / name).write_text(json.dumps(document))
+        return name
+
+    def run(
+        self, config: Any = None, *, during: Callable[[subprocess.Popen[str]], None] | None = None
+    ) -> Ended:
+        if isinstance(config, dict | None):
+            config = {"notebook": "n.ipynb", "inject": INJECT, **(config or {})}
+        environment = {
+            **os.environ,
+            "LABFUNCTIONS_DIR": str(self.root),
+            "TERMINATION_LOG": str(self.root / "termination-log"),
+            "RUNNER_CONFIG": json.dumps(config),
+            **self.environment,
+        }
+        started = time.monotonic()
+        with subprocess.Popen(
+            [*self.python, RUNNER],
+            cwd=self.root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            if during:
+                during(process)
+                started = time.monotonic()
+            log, _ = process.communicate()
+        print(log)
+        ended = Ended(process.returncode, log, self.out, time.monotonic() - started)
+        if (self.out / "result.json").exists():
+            message = (self.root / "termination-log").read_text()
+            assert len(message) < 4000
+            assert json.loads(message)["reason"] == ended.result["reason"]
+        return ended
+
+    def wait_for(self, what: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 30
+        while not what():
+            assert time.monotonic() < deadline, "it never came"
+            time.sleep(0.05)
+
+    def saved(self) -> str:
+        path = self.out / "notebook.ipynb"
+        if not path.exists():
+            return ""
+        cells = json.loads(path.read_text())["cells"]
+        return json.dumps([cell.get("outputs") for cell in cells])
+
+    def stop_when_saved(self, text: str) -> Callable[[subprocess.Popen[str]], None]:
+        def stop(process: subprocess.Popen[str]) -> None:
+            self.wait_for(lambda: text in self.saved())
+            process.send_signal(signal.SIGTERM)
+
+        return stop
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> Pod:
+    return Pod(tmp_path)
+
+
+def test_a_notebook_that_succeeds(pod: Pod) -> None:
+    pod.write(
+        markdown("# Title"),
+        code("a = 1\nname = 'x'", "parameters"),
+        markdown("## Work"),
+        code("print('a is', a, NOW, SCHEDULED_AT, end='')\nname"),
+        code("import sys; print('warned', file=sys.stderr)"),
+    )
+    ended = pod.run({"parameters": {"a": 5, "name": "ü"}})
+    assert ended.code == 0
+    assert ended.result["reason"] == "Succeeded"
+    assert ended.result["message"] == "all 5 cells completed"
+    assert ended.result["cell"] is None
+    assert ended.result["progress"] == {
+        "cell": 5,
+        "cells": 5,
+        "name": ended.result["progress"]["name"],
+    }
+    assert ended.result["versions"]["python"]
+    assert ended.result["versions"]["kernel"].startswith("python3")
+    assert "[4/5] Work\na is 5 2026-01-01T00:00:00Z None'ü'\n[5/5] " in ended.log
+    assert "warned\n" in ended.log
+    assert ended.states() == ["completed"] * 6
+    assert "RUNNER_CONFIG" not in ended.log
+    assert [p.name for p in ended.out.iterdir() if p.name.startswith(".")] == []
+
+
+def test_every_value_arrives_as_it_was_given_and_braces_stay_braces(pod: Pod) -> None:
+    parameters = {
+        "text": "quote \" ' back\\slash {brace} {a} %s\n\ttab 🚀 \x00",
+        "big": 2**63 - 1,
+        "nan": float("nan"),
+        "inf": -float("inf"),
+        "none": None,
+        "nested": {"k\"ey\n'{": [1, [True, None, {"ü": 1.5}]]},
+        "integral": 3,
+    }
+    source = (
+        "text, big, none, nested = '', 0, None, {}\nnan: float = 0.0\ninf = 0.0\nintegral = 1.0"
+    )
+    check = (
+        "import json\nresult = {name: globals()[name] for name in "
+        f"{list(parameters)!r}}}\nopen('got.json', 'w').write(json.dumps(result))"
+    )
+    name = pod.write(code(source, "parameters"), code(check), name="{text} {0}/-n {b}.ipynb")
+    ended = pod.run({"notebook": name, "parameters": parameters})
+    assert ended.code == 0
+    assert repr(json.loads((pod.root / "got.json").read_text())) == repr(parameters)
+
+
+def test_an_error_names_the_cell_as_its_author_counts(pod: Pod) -> None:
+    pod.write(
+        markdown("# T"),
+        code("x = 1", "parameters"),
+        code("# why\n\nprint('so far', flush=True)\nraise ValueError('bad ü ' * 9000)"),
+        code("never()"),
+    )
+    ended = pod.run()
+    assert ended.code == 1
+    assert ended.result["reason"] == "NotebookError"
+    cell = {"index": 2, "id": "id2", "source": "print('so far', flush=True)"}
+    assert ended.result["cell"] == cell
+    assert ended.result["exception"]["name"] == "ValueError"
+    assert ended.result["exception"]["message"].startswith("bad ü bad")
+    assert "ValueError" in ended.log
+    assert "\x1b[" not in ended.log
+    executed = [c for c in ended.notebook["cells"] if "papermill" in c["metadata"]]
+    assert [c["metadata"]["papermill"]["status"] for c in executed][-2:] == ["failed", "pending"]
+    assert ended.notebook["metadata"]["labfunctions"]["reason"] == "NotebookError"
+
+
+def test_a_notebook_without_parameters_counts_from_its_own_first_cell(pod: Pod) -> None:
+    pod.write(code("1/0"))
+    assert pod.run().result["cell"]["index"] == 0
+
+
+def test_an_allowed_error_and_a_clean_exit_are_no_errors(pod: Pod) -> None:
+    pod.write(code("1/0", "raises-exception"), code("import sys; sys.exit()"), code("never()"))
+    ended = pod.run()
+    assert (ended.code, ended.result["reason"]) == (0, "Succeeded")
+    assert ended.states() == ["completed", "completed", "completed", "pending"]
+
+
+def test_a_kernel_that_is_killed_leaves_a_notebook_that_tells_the_truth(pod: Pod) -> None:
+    kill = "import os\nprint('last words', flush=True)\nos.kill(os.getpid(), 9)"
+    pod.write(code("x = 1"), code(kill), code("never()"), markdown("end"))
+    ended = pod.run()
+    assert (ended.code, ended.result["reason"]) == (138, "KernelDied")
+    assert "SIGKILL" in ended.result["message"]
+    assert ended.result["cell"]["index"] == 1
+    assert ended.states() == ["completed", "completed", "failed", "pending", "pending"]
+    assert "KernelDied" in ended.text(2)
+    assert ended.notebook["metadata"]["papermill"]["exception"] is True
+
+
+def test_a_kernel_that_dies_before_it_answers(pod: Pod) -> None:
+    specs = pod.root / "jupyter" / "kernels" / "broken"
+    specs.mkdir(parents=True)
+    argv = [sys.executable, "-c", "raise SystemExit(3)"]
+    spec = {"argv": argv, "display_name": "Broken", "language": "python"}
+    (specs / "kernel.json").write_text(json.dumps(spec))
+    pod.environment["JUPYTER_PATH"] = str(pod.root / "jupyter")
+    pod.write(code("x = 1"), kernelspec={"name": "broken", "display_name": "Broken"})
+    ended = pod.run()
+    assert (ended.code, ended.result["reason"]) == (138, "KernelDied")
+    assert ended.result["cell"] is None
+    assert ended.states() == ["pending", "pending"]
+
+
+def test_sigterm_saves_the_running_cell_and_ends_at_once(pod: Pod) -> None:
+    pod.write(code("x = 1"), code("import time\nprint('begun')\ntime.sleep(60)"), code("never()"))
+    ended = pod.run(during=pod.stop_when_saved("begun"))
+    assert ended.seconds < 5
+    assert (ended.code, ended.result["reason"]) == (143, "Cancelled")
+    assert ended.result["cell"] == {"index": 1, "id": "id1", "source": "import time"}
+    assert ended.states() == ["completed", "completed", "failed", "pending"]
+    assert "begun" in ended.text(2)
+    assert "KeyboardInterrupt" in ended.text(2)
+    assert "Cancelled" in ended.text(2)
+
+
+def test_sigterm_ends_a_cell_that_ignores_interrupts_within_its_time(pod: Pod) -> None:
+    pod.write(code(IGNORES_INTERRUPTS), code("never()"))
+    ended = pod.run(during=pod.stop_when_saved("before"))
+    assert ended.seconds < 15
+    assert (ended.code, ended.result["reason"]) == (143, "Cancelled")
+    assert ended.states() == ["completed", "failed", "pending"]
+    assert "before" in ended.text(1)
+    assert "no" in ended.text(1)
+
+
+def test_sigterm_before_the_kernel_starts(pod: Pod) -> None:
+    pod.write(code("never()"))
+
+    def stop(process: subprocess.Popen[str]) -> None:
+        # The configuration is read after the handlers are installed.
+        pod.wait_for((pod.root / "out").exists)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+
+    ended = pod.run(during=stop)
+    assert ended.seconds < 15
+    assert (ended.code, ended.result["reason"]) == (143, "Cancelled")
+
+
+def test_a_run_that_takes_too_long(pod: Pod) -> None:
+    pod.write(code("import time\ntime.sleep(60)"))
+    ended = pod.run({"timeoutSeconds": 3})
+    assert ended.seconds < 10
+    assert (ended.code, ended.result["reason"]) == (124, "TimedOut")
+    assert "ran longer than 3 s, in cell 1 of 1" in ended.result["message"]
+
+
+def test_a_cell_that_takes_too_long_even_if_it_swallows_the_interrupt(pod: Pod) -> None:
+    swallow = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('ok')"
+    pod.write(code("x = 1"), code(swallow), code("never()"))
+    ended = pod.run({"cellTimeoutSeconds": 1})
+    assert ended.seconds < 10
+    assert (ended.code, ended.result["reason"]) == (124, "CellTimedOut")
+    assert ended.result["cell"]["index"] == 1
+    assert ended.states() == ["completed", "completed", "completed", "pending"]
+
+
+def test_a_container_that_is_killed_leaves_what_the_courier_can_mend(pod: Pod) -> None:
+    pod.write(code("x = 1"), code("import time\nprint('begun')\ntime.sleep(60)"), code("never()"))
+
+    def kill(process: subprocess.Popen[str]) -> None:
+        pod.wait_for(lambda: "begun" in pod.saved())
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for pid in [process.pid, *map(int, children)]:
+            os.kill(pid, signal.SIGKILL)
+
+    ended = pod.run(during=kill)
+    assert ended.code == -signal.SIGKILL
+    assert not (pod.out / "result.json").exists()
+    log = pod.root / "termination-log"
+    courier.Courier(courier.Config({}, None, 30), pod.root, log).settle()
+    assert ended.states() == ["completed", "completed", "failed", "pending"]
+    assert "begun" in ended.text(2)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "policy", "message"),
+    [
+        ({"n": "ten"}, "Strict", 'parameters.n: expected int, got str "ten"'),
+        ({"m": 1}, "Strict", "parameters.m: the notebook declares no such parameter"),
+        (
+            {"n": None, "x y": 1},
+            "Permissive",
+            "parameters.n: expected int, got null; parameters.x y",
+        ),
+    ],
+)
+def test_parameters_that_do_not_fit(
+    pod: Pod, parameters: dict[str, Any], policy: str, message: str
+) -> None:
+    pod.write(code("n = 1", "parameters"))
+    ended = pod.run({"parameters": parameters, "parametersPolicy": policy})
+    assert (ended.code, ended.result["reason"]) == (64, "ParametersInvalid")
+    assert message in ended.result["message"]
+    assert not (pod.out / "notebook.ipynb").exists()
+
+
+def test_a_permissive_run_takes_what_the_notebook_does_not_declare(pod: Pod) -> None:
+    pod.write(code("assert extra == 3"))
+    assert pod.run({"parameters": {"extra": 3}, "parametersPolicy": "Permissive"}).code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("gone.ipynb", None, "NotebookNotFound"),
+        ("n.ipynb", "not json", "NotebookInvalid"),
+        ("n.ipynb", '{"a": 1}', "NotebookInvalid"),
+        ("n.ipynb", '{"nbformat": 4, "cells": [{"source": "x"}]}', "NotebookInvalid"),
+        ("out", None, "NotebookInvalid"),
+    ],
+)
+def test_a_notebook_that_is_none(pod: Pod, name: str, content: str | None, reason: str) -> None:
+    if content:
+        (pod.root / name).write_text(content)
+    ended = pod.run({"notebook": name})
+    assert (ended.code, ended.result["reason"]) == (65, reason)
+    assert name in ended.result["message"]
+
+
+def test_a_kernel_that_the_image_lacks(pod: Pod) -> None:
+    pod.write(code("x"), kernelspec={"name": "ir", "display_name": "R", "language": "R"})
+    ended = pod.run()
+    assert (ended.code, ended.result["reason"]) == (65, "NotebookInvalid")
+    assert "the kernel ir; the image has: python3" in ended.result["message"]
+
+
+def test_a_notebook_that_names_no_kernel_is_python(pod: Pod) -> None:
+    pod.write(code("x = 1"), language_info={"name": "python"})
+    assert pod.run().code == 0
+
+
+def test_an_image_without_papermill(pod: Pod) -> None:
+    pod.write(code("x = 1"))
+    pod.python += ["-I", "-S"]
+    ended = pod.run()
+    assert (ended.code, ended.result["reason"]) == (69, "RunnerMissing")
+    assert "No module named 'papermill'" in ended.result["message"]
+
+
+def test_a_configuration_that_cannot_be_read(pod: Pod) -> None:
+    ended = pod.run([])
+    assert (ended.code, ended.result["reason"]) == (70, "InternalError")
+    assert "RUNNER_CONFIG cannot be read" in ended.result["message"]
+
+
+def test_a_home_that_cannot_be_written(pod: Pod) -> None:
+    pod.environment["HOME"] = "/nonexistent"
+    pod.write(code("import os; assert os.access(os.environ['HOME'], os.W_OK)"))
+    assert pod.run().code == 0
+
+
+def test_output_of_a_silent_cell_is_saved_while_it_runs(pod: Pod) -> None:
+    pod.write(code("import time\nprint('far'); time.sleep(0.2); print('along')\ntime.sleep(60)"))
+    ended = pod.run(during=pod.stop_when_saved("along"))
+    assert "far\nalong" in ended.text(1)
+
+
+def test_the_page_shows_outputs_and_reads_no_file_for_its_author(pod: Pod) -> None:
+    source = "from IPython.display import HTML; HTML('<b id=\"shown\">hi</b>')"
+    (pod.root / "secret.png").write_bytes(b"secret")
+    pod.write(markdown(f"![](secret.png) ![]({pod.root}/secret.png)"), code(source))
+    ended = pod.run()
+    pages = pod.root / "pages"
+    pages.mkdir()
+    courier.render(ended.out / "notebook.ipynb", pages / "notebook.html")
+    page = (pages / "notebook.html").read_text()
+    assert '<b id="shown">hi</b>' in page
+    assert "c2VjcmV0" not in page
+
+
+def test_a_notebook_that_cannot_be_rendered_is_said(pod: Pod) -> None:
+    (pod.root / "bad.ipynb").write_text("{half")
+    with pytest.raises(ValueError, match=r"\w"):
+        courier.render(pod.root / "bad.ipynb", pod.root / "notebook.html")
