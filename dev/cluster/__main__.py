@@ -9,7 +9,6 @@ from dev.cluster import binaries, local, ourimages
 from dev.cluster.cache import cluster_root
 from dev.cluster.errors import ClusterError
 from dev.cluster.progress import say
-from dev.cluster.registry import start_registry
 from dev.cluster.versions import components
 
 
@@ -34,8 +33,6 @@ def _binaries(options: argparse.Namespace) -> int:
 
 
 def _images(_: argparse.Namespace) -> int:
-    binaries.ensure(["registry"])
-    start_registry(cluster_root())
     for name, reference in sorted(ourimages.push_all().items()):
         say(f"{name}={reference}")
     return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from dev.cluster.cache import cache_root, locked
 from dev.cluster.command import run
 from dev.cluster.errors import ClusterError
+from dev.cluster.packages import BUILD_PACKAGES, ensure_packages
 from dev.cluster.progress import step
 from dev.cluster.versions import Component, components
 
@@ -42,6 +43,8 @@ def ensure(names: Iterable[str]) -> None:
         missing = [component for component in wanted if _is_missing(component)]
         if missing and not shutil.which("go"):
             raise ClusterError("Go 1.26 or newer is needed to build the cluster: install `go`")
+        if any(component.cgo for component in missing):
+            ensure_packages(BUILD_PACKAGES)
         for number, component in enumerate(missing, 1):
             text = f"building {component.name} {component.version} (about {component.seconds} s)"
             with step(f"[{number}/{len(missing)}] {text}"):

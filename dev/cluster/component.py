@@ -77,7 +77,7 @@ def end_abandoned() -> None:
         if start_time(int(pid)) != int(started):
             supervisor = Supervisor(mark.readlink())
             for name in supervisor.names():
-                supervisor.stop(name)
+                supervisor.stop(name, grace=0)
             mark.unlink()
 
 

@@ -1,25 +1,27 @@
 """The project's own images: what goes into each, and where the chart is told of them."""
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import yaml
 
-from dev.cluster import binaries, systemimages
+from dev.cluster import binaries, kind, systemimages
 from dev.cluster.binaries import executable
 from dev.cluster.cache import cluster_root
 from dev.cluster.files import write_if_changed
 from dev.cluster.images import Image, ensure_image
+from dev.cluster.registry import start_registry
 from dev.cluster.versions import HERE
 
 CHECKOUT = HERE.parent.parent
-COMPONENTS = ("buildkit", "rootlesskit", "runc", "registry", "versitygw")
+BUILDER_COMPONENTS = ("buildkit", "rootlesskit", "runc")
+STAND_IN_COMPONENTS = ("registry", "versitygw")
 PYTHON_PROJECT = ("README.md", "labfunctions_operator", "pyproject.toml", "uv.lock")
 INPUTS = {
     "operator": (*PYTHON_PROJECT, "images/operator"),
     "courier": (*PYTHON_PROJECT, "images/courier"),
     "builder": ("images/builder",),
-    "gitserver": ("dev/gitserver", "examples"),
+    "gitserver": ("dev/gitserver",),
 }
 # Further programs that the builder's Dockerfile finds in bin/.
 BUILDER_PROGRAMS = ("buildctl", "buildkitd", "rootlesskit", "runc")
@@ -51,20 +53,27 @@ def own_images(build_args: dict[str, str]) -> list[Image]:
 
 
 def push_all() -> dict[str, str]:
-    """Build and push every image; return references by the names that the chart uses."""
-    binaries.ensure(COMPONENTS)
-    references = {
-        image.name.rpartition("/")[2]: ensure_image(image)
-        for image in own_images({"BASE_IMAGE": systemimages.base_image()})
-    }
+    """Build every image and bring it to the cluster; return references by the chart's names."""
+    if kind.is_available():
+        binaries.ensure(BUILDER_COMPONENTS)
+        # The node pulls public images itself: nothing stands in for them, and no mirror is near.
+        references = {_short(image): kind.ensure_image(image) for image in own_images({})}
+        _write_values(references, {"builder": {"mirrors": []}})
+        return references
+    binaries.ensure((*BUILDER_COMPONENTS, *STAND_IN_COMPONENTS))
+    start_registry(cluster_root())
+    base = {"BASE_IMAGE": systemimages.base_image()}
+    references = {_short(image): ensure_image(image) for image in own_images(base)}
     references |= {name: build() for name, build in STAND_INS.items()}
-    write_values(references)
+    _write_values(references, {})
     return references
 
 
-def write_values(references: dict[str, str]) -> Path:
-    """Write the references as values of the chart; return the file's path."""
-    path = cluster_root() / VALUES_FILE
+def _write_values(references: dict[str, str], further: dict[str, Any]) -> None:
     of_chart = {name: ref for name, ref in references.items() if name != "gitserver"}
-    write_if_changed(path, yaml.safe_dump({"images": of_chart}))
-    return path
+    values = yaml.safe_dump({"images": of_chart, **further})
+    write_if_changed(cluster_root() / VALUES_FILE, values)
+
+
+def _short(image: Image) -> str:
+    return image.name.rpartition("/")[2]

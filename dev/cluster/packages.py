@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from dev.cluster.command import run
@@ -35,13 +35,17 @@ PACKAGES: dict[str, Callable[[], bool]] = {
 }
 
 
-def ensure_packages() -> None:
-    """Install what is missing when root.
+# What a build with cgo needs, apart from Go itself.
+BUILD_PACKAGES = ("gcc", "libc6-dev", "libseccomp-dev", "pkg-config")
+
+
+def ensure_packages(names: Iterable[str] = PACKAGES) -> None:
+    """Install those of the named packages that are missing, when root.
 
     Raises:
         ClusterError: something is missing and cannot be installed from here.
     """
-    missing = [name for name, present in PACKAGES.items() if not present()]
+    missing = [name for name in names if not PACKAGES[name]()]
     if not missing:
         return
     install = f"apt-get install {' '.join(missing)}"

@@ -9,6 +9,7 @@ from dev.cluster.binaries import executable
 from dev.cluster.cache import cache_root, locked
 from dev.cluster.command import run
 from dev.cluster.images import Image, buildah, ensure_image, file_digest
+from dev.cluster.mounts import unmount_below
 from dev.cluster.progress import step
 from dev.cluster.registry import HOST, has_image
 from dev.cluster.versions import HERE
@@ -80,7 +81,10 @@ def base_image() -> str:
 
 def _build_base(tag: str) -> None:
     scratch = cache_root() / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
+    # A build that was killed may have left /proc mounted in its tree.
+    unmount_below(scratch)
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
     with (
         tempfile.TemporaryDirectory(dir=scratch) as folder,
         step(f"building image {BASE_NAME}:{BASE_TAG} from Debian packages (about 70 s)"),

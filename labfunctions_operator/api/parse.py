@@ -36,6 +36,8 @@ def parse(kind: type[M], obj: Mapping[str, Any]) -> M:
 def _path(error: ErrorDetails) -> str:
     path = ""
     for part in error["loc"]:
+        if part == "[key]":  # pydantic's mark that the key itself is refused
+            continue
         path += f"[{part}]" if isinstance(part, int) else f".{part}"
     return path.lstrip(".")
 

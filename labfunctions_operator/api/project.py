@@ -16,7 +16,7 @@ APT_PATTERN = r"^[a-z0-9][a-z0-9+.:-]*(=[A-Za-z0-9.+:~-]+)?$"
 REF_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._/+@#=-]*$"
 PATH_PATTERN = r"^[A-Za-z0-9._][A-Za-z0-9._/ +@=-]*$"
 PRINTABLE_PATTERN = r"^[^\x00-\x1f\x7f]*$"
-URL_PATTERN = r"^(https?://|ssh://|[A-Za-z0-9._-]+@)[^\s]+$"
+URL_PATTERN = r"^(https?://|ssh://|[A-Za-z0-9_][A-Za-z0-9._-]*@)[^\s]+$"
 
 AptPackage = Annotated[str, Field(pattern=APT_PATTERN, max_length=128)]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
@@ -233,6 +233,7 @@ def inner_path(path: str) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if path.startswith("/") or ".." in parts:
         raise ValueError(f"{path!r} leaves the source; use a path inside the repository")
-    if any(ord(c) < 32 or c in "\\\"'`$" for c in path) or path.startswith("-"):
+    normal = "/".join(parts) or "."
+    if any(ord(c) < 32 or c in "\\\"'`$\x7f" for c in path) or normal.startswith("-"):
         raise ValueError(f"{path!r} has characters that a path may not have here")
-    return "/".join(parts) or "."
+    return normal

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 DURATION_PATTERN = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
-_DURATION = re.compile(r"^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?$")
+_DURATION = re.compile(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?")
 
 
 def rfc3339(moment: datetime) -> str:
@@ -26,13 +26,16 @@ def parse_duration(text: str) -> timedelta:
     """Read a duration such as `90s`, `1m` or `1h30m`.
 
     Raises:
-        ValueError: It is not one, or it is zero.
+        ValueError: It is not one, it is zero, or longer than time can be counted.
     """
-    match = _DURATION.match(text)
+    match = _DURATION.fullmatch(text)
     if not match or not any(match.groups()):
         raise ValueError(f"{text!r} is not a duration such as 90s, 1m or 1h30m")
     hours, minutes, seconds = (int(g or 0) for g in match.groups())
-    duration = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    try:
+        duration = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    except OverflowError:
+        raise ValueError(f"{text!r} is too long a duration") from None
     if not duration:
         raise ValueError("a duration must be longer than zero")
     return duration

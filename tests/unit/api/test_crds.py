@@ -1,0 +1,322 @@
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from crd_schema import errors, schema_of, status_errors
+from objects import GIT, make_object, stamp
+
+from labfunctions_operator.api import crd
+from labfunctions_operator.api.project import Project
+from labfunctions_operator.api.run import Run
+from labfunctions_operator.api.types import Model
+from labfunctions_operator.api.workflow import Workflow
+
+CRDS = Path(__file__).parents[3] / "crds"
+KINDS = ["Project", "Workflow", "Run"]
+# What CEL cannot see, as the schema leaves it open; a Run is started from its snapshot anyway.
+OPEN_FIELDS = {
+    "parameters",
+    "env",
+    "envFrom",
+    "resources",
+    "tolerations",
+    "affinity",
+    "volumes",
+    "volumeMounts",
+}
+
+
+def nodes(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every schema inside a schema, with its path."""
+    yield path, schema
+    for name, node in schema.get("properties", {}).items():
+        yield from nodes(node, f"{path}.{name}")
+    for word in ("items", "additionalProperties"):
+        if word in schema:
+            yield from nodes(schema[word], f"{path}.{word}")
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_the_files_are_what_the_types_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["crd", str(tmp_path)])
+    crd.main()
+    generated = {p.name: p.read_text() for p in tmp_path.iterdir()}
+    committed = {p.name: p.read_text() for p in CRDS.iterdir()}
+    assert committed == generated, "crds/ is stale: run `make generate`"
+
+
+def test_the_files_are_yaml_without_aliases() -> None:
+    for path in CRDS.iterdir():
+        text = path.read_text()
+        assert yaml.safe_load(text) == crd.crds()[path.name]
+        assert "&id" not in text
+
+
+def test_the_schema_is_structural(kind: str) -> None:
+    allowed = {
+        "additionalProperties",
+        "description",
+        "enum",
+        "format",
+        "items",
+        "maxItems",
+        "maxLength",
+        "maxProperties",
+        "maximum",
+        "minLength",
+        "minimum",
+        "pattern",
+        "properties",
+        "required",
+        "type",
+        "x-kubernetes-preserve-unknown-fields",
+        "x-kubernetes-validations",
+    }
+    for path, node in nodes(schema_of(kind)):
+        assert set(node) <= allowed, path
+        open_ended = node.get("x-kubernetes-preserve-unknown-fields")
+        assert open_ended or node.get("type") in {
+            "object",
+            "array",
+            "string",
+            "integer",
+            "number",
+            "boolean",
+        }, f"{path} has no type"
+        assert not ("properties" in node and "additionalProperties" in node), path
+        assert node.get("type") != "array" or "items" in node, path
+        assert set(node.get("required", [])) <= set(node.get("properties", {})), path
+
+
+def test_nothing_is_left_open_but_what_is_passed_on(kind: str) -> None:
+    opened = {
+        path
+        for path, node in nodes(schema_of(kind))
+        if node.get("x-kubernetes-preserve-unknown-fields")
+    }
+    passed_on = (*OPEN_FIELDS, "build.resources", "parametersSchema")
+    assert not {
+        p
+        for p in opened
+        if not p.removesuffix(".items")
+        .removesuffix(".additionalProperties")
+        .endswith(tuple(f".{field}" for field in passed_on))
+    }
+
+
+def test_every_list_and_map_of_a_spec_is_bounded(kind: str) -> None:
+    for path, node in nodes(schema_of(kind)["properties"]["spec"]):
+        if node["type"] == "array" if "type" in node else False:
+            assert "maxItems" in node, path
+        if "additionalProperties" in node:
+            assert "maxProperties" in node, path
+
+
+@pytest.mark.parametrize(("kind_", "limit"), [("Project", 40), ("Workflow", 42), ("Run", 52)])
+def test_names_are_bounded_so_that_those_of_children_fit(kind_: str, limit: int) -> None:
+    assert schema_of(kind_)["x-kubernetes-validations"] == [
+        {
+            "rule": f"size(self.metadata.name) <= {limit}",
+            "message": f"a {kind_}'s name has at most {limit} characters",
+        }
+    ]
+
+
+def run_rules() -> dict[str, str]:
+    rules = schema_of("Run")["properties"]["spec"]["x-kubernetes-validations"]
+    return {rule["rule"]: rule["message"] for rule in rules}
+
+
+def test_a_run_is_immutable_but_for_cancel_and_ttl() -> None:
+    fields = set(schema_of("Run")["properties"]["spec"]["properties"])
+    assert fields >= OPEN_FIELDS
+    closed = fields - OPEN_FIELDS - {"cancel", "ttlSecondsAfterFinished"}
+    immutable = {
+        f"has(self.{name}) == has(oldSelf.{name}) "
+        f"&& (!has(self.{name}) || self.{name} == oldSelf.{name})": name
+        for name in closed
+    }
+    messages = run_rules()
+    for rule, name in immutable.items():
+        assert name in messages[rule], "the message names the field"
+    assert len(messages) == len(immutable) + 2
+
+
+def test_a_cancelled_run_stays_cancelled() -> None:
+    rule = "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)"
+    assert run_rules()[rule] == "a cancelled Run stays cancelled"
+
+
+def test_a_run_has_something_to_run() -> None:
+    rule = "has(self.workflowRef) || (has(self.projectRef) && has(self.notebook))"
+    assert run_rules()[rule] == "give workflowRef, or projectRef and notebook"
+
+
+def test_a_workflow_says_its_project_and_notebook() -> None:
+    rules = schema_of("Workflow")["properties"]["spec"]["x-kubernetes-validations"]
+    assert [r["rule"] for r in rules] == ["has(self.projectRef)", "has(self.notebook)"]
+
+
+def test_printer_columns_show_fields_that_exist() -> None:
+    for definition in crd.crds().values():
+        version = definition["spec"]["versions"][0]
+        assert version["subresources"] == {"status": {}}
+        paths = {path for path, _ in nodes(version["schema"]["openAPIV3Schema"])}
+        for column in version["additionalPrinterColumns"]:
+            path = column["jsonPath"]
+            if "[?" in path:
+                path = path.split("[?")[0] + ".items" + path.rsplit("]", 1)[-1].removeprefix(")")
+            assert path.startswith(".metadata.") or path in paths, column
+
+
+CONDITION = {
+    "type": "Ready",
+    "status": "True",
+    "reason": "Ready",
+    "message": "",
+    "lastTransitionTime": stamp(),
+    "observedGeneration": 1,
+}
+FULL: dict[str, tuple[type[Model], dict[str, Any], dict[str, Any]]] = {
+    "Project": (
+        Project,
+        {"source": {"git": GIT}},
+        {
+            "observedGeneration": 1,
+            "source": {
+                "ref": "main",
+                "commit": "c",
+                "author": "Ada",
+                "message": "m",
+                "resolvedAt": stamp(),
+            },
+            "runtimes": [
+                {
+                    "name": "default",
+                    "phase": "Ready",
+                    "message": "",
+                    "image": "i",
+                    "inputsHash": "h",
+                    "commit": "c",
+                    "tree": "t",
+                    "builtAt": stamp(),
+                    "failures": 1,
+                    "failedHash": "f",
+                }
+            ],
+            "versions": [
+                {
+                    "runtime": "default",
+                    "image": "i",
+                    "inputsHash": "h",
+                    "commit": "c",
+                    "tree": "t",
+                    "builtAt": stamp(),
+                }
+            ],
+            "conditions": [CONDITION],
+        },
+    ),
+    "Workflow": (
+        Workflow,
+        {"projectRef": {"name": "demo"}, "notebook": "a.ipynb"},
+        {
+            "observedGeneration": 1,
+            "parametersSchema": {"day": {"type": "string", "default": "None"}},
+            "conditions": [CONDITION],
+        },
+    ),
+    "Run": (
+        Run,
+        {"workflowRef": {"name": "report"}},
+        {
+            "observedGeneration": 1,
+            "phase": "Failed",
+            "snapshot": {
+                "project": "demo",
+                "workflow": "report",
+                "notebook": "a.ipynb",
+                "commit": "c",
+                "image": "i",
+                "runtime": "default",
+                "inputsHash": "h",
+                "parameters": {"day": None, "n": [1, {"x": 1.5}]},
+                "timeoutSeconds": 10,
+                "cellTimeoutSeconds": 1,
+            },
+            "attempts": [
+                {
+                    "number": 1,
+                    "job": "j",
+                    "pod": "p",
+                    "node": "n",
+                    "startTime": stamp(),
+                    "finishTime": stamp(),
+                    "reason": "NotebookError",
+                }
+            ],
+            "progress": {"cell": 1, "cells": 2, "name": "x", "summary": "1/2", "time": stamp()},
+            "failure": {
+                "reason": "NotebookError",
+                "cell": {"index": 0, "id": "a", "source": "1/0"},
+                "exception": {"name": "ZeroDivisionError", "message": "m"},
+                "exitCode": 1,
+            },
+            "outputs": {"notebook": "s3://n", "html": "s3://h", "result": "s3://r"},
+            "startTime": stamp(),
+            "completionTime": stamp(),
+            "queuedSeconds": 1,
+            "durationSeconds": 2,
+            "conditions": [CONDITION],
+        },
+    ),
+}
+
+
+def test_the_schema_covers_every_field_of_the_status_types(kind: str) -> None:
+    model, spec, status = FULL[kind]
+    obj = model.model_validate(make_object(kind, "demo", spec, status))
+    wire = obj.wire()["status"]
+    assert wire == status, "the sample above names every field of the types"
+    assert status_errors(kind, wire) == []
+    assert _leaves(schema_of(kind)["properties"]["status"]) <= _names(status)
+
+
+def _leaves(schema: Mapping[str, Any]) -> set[str]:
+    return {path.rsplit(".", 1)[-1] for path, _ in nodes(schema)} - {
+        "",
+        "items",
+        "additionalProperties",
+    }
+
+
+def _names(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        return set(value).union(*map(_names, value.values()))
+    return set().union(*map(_names, value)) if isinstance(value, list) else set()
+
+
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [
+        ({"phase": "Lost"}, "breaks enum"),
+        ({"novelty": 1}, "would be pruned"),
+        ({"progress": {"cell": 1}}, "status.progress.cells: is missing"),
+        ({"queuedSeconds": 1.5}, "is no integer"),
+        ({"conditions": [{**CONDITION, "status": "Maybe"}]}, "breaks pattern"),
+        ({"outputs": None}, "is no object"),
+    ],
+)
+def test_the_checker_of_schemas_itself_finds_what_is_wrong(status: Any, problem: str) -> None:
+    assert problem in "".join(status_errors("Run", status))
+
+
+def test_the_schema_takes_the_examples_of_every_spec(kind: str) -> None:
+    schema = schema_of(kind)["properties"]["spec"]
+    assert list(errors(schema, FULL[kind][1], "spec")) == []
