@@ -63,8 +63,8 @@ test: lint test-unit test-servers test-component test-e2e ## Everything, in the 
 test-unit: setup tools ## Pure tests: seconds
 	@$(PYTEST) tests/unit
 
-test-servers: setup tools ## Runner, git and store against real kernels and servers
-	@$(PYTEST) tests/runner tests/providers
+test-servers: setup tools ## Chart, builder, runner, git and store, with the real programs and servers
+	@$(PYTEST) tests/chart tests/builder tests/runner tests/providers
 
 test-component: setup tools ## The operator against a real control plane with fake nodes
 	@$(PYTEST) tests/component
@@ -74,4 +74,4 @@ test-e2e: setup ## The whole path on the local cluster
 
 .PHONY: tools
 tools: setup # what tests find on disk: OS packages and the cluster's binaries
-	@$(RUN) python -m dev.cluster binaries
+	@$(RUN) python -m dev.cluster tools

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dev.cluster import binaries, local, ourimages
 from dev.cluster.cache import cluster_root
 from dev.cluster.errors import ClusterError
+from dev.cluster.packages import TEST_PACKAGES, ensure_packages
 from dev.cluster.progress import say
 from dev.cluster.versions import components
 
@@ -29,6 +30,12 @@ def _status(_: argparse.Namespace) -> int:
 
 def _binaries(options: argparse.Namespace) -> int:
     binaries.ensure(options.names or components())
+    return 0
+
+
+def _tools(_: argparse.Namespace) -> int:
+    ensure_packages(TEST_PACKAGES)
+    binaries.ensure(components())
     return 0
 
 
@@ -57,6 +64,7 @@ def main() -> int:
     add("down", _down, "end the cluster and remove what it left")
     add("status", _status, "tell what runs")
     add("images", _images, "build and push the project's images")
+    add("tools", _tools, "install and build what tests find on this machine")
     add("env", _env, "print the shell's settings for this cluster and its tools")
     build = commands.add_parser("binaries", help="build what is not in the cache")
     build.add_argument("names", nargs="*", help="components; all when omitted")

@@ -1,4 +1,4 @@
-"""The Debian packages that the cluster needs from the system."""
+"""The Debian packages that the cluster and the tests need from the system."""
 
 import os
 import shutil
@@ -30,16 +30,21 @@ PACKAGES: dict[str, Callable[[], bool]] = {
     "iproute2": _program("ip"),
     "iptables": _program("iptables"),
     "libc6-dev": _file("/usr/include/stdlib.h"),
+    "git": _program("git"),
     "libseccomp-dev": _file("/usr/include/seccomp.h"),
+    "openssh-server": _file("/usr/sbin/sshd"),
     "pkg-config": _program("pkg-config"),
 }
 
+# What only tests use: a server to log in to.
+TEST_PACKAGES = ("git", "openssh-server")
+CLUSTER_PACKAGES = tuple(name for name in PACKAGES if name not in TEST_PACKAGES)
 
 # What a build with cgo needs, apart from Go itself.
 BUILD_PACKAGES = ("gcc", "libc6-dev", "libseccomp-dev", "pkg-config")
 
 
-def ensure_packages(names: Iterable[str] = PACKAGES) -> None:
+def ensure_packages(names: Iterable[str] = CLUSTER_PACKAGES) -> None:
     """Install those of the named packages that are missing, when root.
 
     Raises:

@@ -175,7 +175,8 @@ def _structural(schema: Mapping[str, Any]) -> dict[str, Any]:
         while "$ref" in node:
             name = node.pop("$ref").rsplit("/", 1)[-1]
             if name == "JsonValue":
-                return {"x-kubernetes-preserve-unknown-fields": True}
+                # Without nullable the API server drops a parameter that is null.
+                return {"nullable": True, "x-kubernetes-preserve-unknown-fields": True}
             node = {**definitions[name], **node}
         if "anyOf" in node:
             (only,) = [v for v in node.pop("anyOf") if v.get("type") != "null"]

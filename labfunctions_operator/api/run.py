@@ -1,9 +1,15 @@
 """Run: one execution of a notebook, and the record of what happened."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
+from labfunctions_operator.api.project import User
 from labfunctions_operator.api.types import Condition, LocalRef, Metadata, Model
 from labfunctions_operator.api.workflow import Execution
 
@@ -33,31 +39,39 @@ class RunSpec(Execution):
         return self
 
 
-class Snapshot(Model):
+class Snapshot(Execution):
     """What this Run was started with; later edits of Workflow or Project do not touch it."""
 
     project: str
     workflow: str | None = None
-    notebook: str
     commit: str | None = None
     image: str
-    runtime: str
     inputs_hash: str | None = None
-    parameters: dict[str, JsonValue] = {}
-    timeout_seconds: int
-    cell_timeout_seconds: int | None = None
+    user: User = User()
+
+    @model_serializer(mode="wrap")
+    def _compact(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what was not asked for."""
+        return {k: v for k, v in serialize(self).items() if v not in ([], {}, None)}
 
 
 class Attempt(Model):
-    """One Job of the Run."""
+    """One Job of the Run.
+
+    A reason without a finish time means that the operator is stopping it.
+    """
 
     number: int
     job: str
     pod: str | None = None
     node: str | None = None
+    memory: str | None = None
+    """The memory limit it ran with."""
     start_time: str | None = None
     finish_time: str | None = None
     reason: str | None = None
+    notebook: str | None = None
+    """Where its notebook lies."""
 
 
 class Progress(Model):

@@ -12,9 +12,7 @@ Passthrough = Annotated[
 ObjectName = Annotated[
     str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
 ]
-Parameters = Annotated[
-    dict[str, JsonValue], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
-]
+Parameters = dict[str, JsonValue]
 
 
 class Model(BaseModel):

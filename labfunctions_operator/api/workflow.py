@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, field_validator
 
 from labfunctions_operator.api.project import inner_path
+from labfunctions_operator.api.quantity import parse_bytes
+from labfunctions_operator.api.times import DURATION_PATTERN, parse_duration
 from labfunctions_operator.api.types import (
     Condition,
     LocalRef,
@@ -27,6 +29,64 @@ class GpuRequest(Model):
         "nvidia.com/gpu"
     )
     """The extended resource; a MIG profile has its own name (default nvidia.com/gpu)."""
+
+
+class Backoff(Model):
+    """How long to wait before an attempt: longer each time."""
+
+    duration: Annotated[str, Field(pattern=DURATION_PATTERN, max_length=16)] = "10s"
+    """Before the first retry (default 10s)."""
+    factor: Annotated[float, Field(ge=1, le=10)] = 2
+    """By which each wait is longer than the one before (default 2)."""
+    cap: Annotated[str, Field(pattern=DURATION_PATTERN, max_length=16)] = "5m"
+    """The longest wait (default 5m)."""
+
+    @field_validator("duration", "cap")
+    @classmethod
+    def _positive(cls, duration: str) -> str:
+        parse_duration(duration)
+        return duration
+
+
+class MemoryGrowth(Model):
+    """More memory for the attempt after one that ran out of it."""
+
+    factor: Annotated[float, Field(ge=1, le=10)] = 1.5
+    """By which limit and request grow each time (default 1.5)."""
+    max: Annotated[str, Field(max_length=32)]
+    """The most that an attempt gets, such as 16Gi."""
+
+    @field_validator("max")
+    @classmethod
+    def _amount(cls, text: str) -> str:
+        parse_bytes(text)
+        return text
+
+
+RetryReason = Literal[
+    "NotebookError",
+    "KernelDied",
+    "OutOfMemory",
+    "TimedOut",
+    "CellTimedOut",
+    "PendingTimedOut",
+    "ImagePullFailed",
+    "StartError",
+    "OutputLost",
+    "InternalError",
+]
+
+
+class Retries(Model):
+    """Which failures are worth another attempt, and how many."""
+
+    limit: Annotated[int, Field(ge=0, le=100)] = 0
+    """Attempts after the first (default 0). Disruptions are retried without counting here."""
+    backoff: Backoff = Backoff()
+    on: Annotated[list[RetryReason], Field(max_length=20)] = []
+    """Only these reasons (default: all that may end otherwise the next time)."""
+    memory: MemoryGrowth | None = None
+    """Give more memory after OutOfMemory."""
 
 
 class Execution(Model):
@@ -60,6 +120,16 @@ class Execution(Model):
     """The longest the notebook may run, from its start (default 10800)."""
     cell_timeout_seconds: Annotated[int, Field(ge=1, le=2592000)] | None = None
     """The longest one cell may run."""
+    pending_timeout_seconds: Annotated[int, Field(ge=1, le=2592000)] | None = None
+    """The longest a Run may wait for its notebook to start (default: no limit)."""
+    retries: Retries | None = None
+    """What to do about failures (default: nothing, but for disruptions)."""
+    queue_name: Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] | (
+        None
+    ) = None
+    """A Kueue LocalQueue: the Job waits there until Kueue admits it."""
+    safe_to_evict: bool | None = None
+    """Let autoscalers move a running notebook elsewhere (default: they may not)."""
 
     @field_validator("notebook")
     @classmethod

@@ -14,12 +14,18 @@ from labfunctions_operator.controllers.grants import Grants
 from labfunctions_operator.controllers.reports import Reports
 from labfunctions_operator.controllers.source import SourceTracker
 from labfunctions_operator.controllers.world import Object, World
+from labfunctions_operator.desired.run_job import Grant
 from labfunctions_operator.errors import Denied, InvalidSpec
+from labfunctions_operator.reconcile.attempt import next_number
 from labfunctions_operator.reconcile.execution import merge_execution, with_defaults
 from labfunctions_operator.reconcile.invalid import refuse
 from labfunctions_operator.reconcile.plan import Key, Plan
 from labfunctions_operator.reconcile.project import ProjectObserved, reconcile_project
-from labfunctions_operator.reconcile.run import RunObserved, reconcile_run
+from labfunctions_operator.reconcile.run import (
+    RunObserved,
+    is_waiting_for_attempt,
+    reconcile_run,
+)
 from labfunctions_operator.reconcile.workflow import WorkflowObserved, reconcile_workflow
 from labfunctions_operator.settings import Settings
 
@@ -112,15 +118,20 @@ class Reconcilers:
         jobs = self._world.labelled("Job", labels.RUN, key.name, key.namespace)
         pods = self._world.labelled("Pod", labels.RUN, key.name, key.namespace)
         progress = self._reports.progress(run.metadata.uid)
-        if jobs or run.status.attempts:
+        if run.status.attempts and not is_waiting_for_attempt(run):
             return RunObserved(jobs=jobs, pods=pods, progress=progress)
+        attempt = next_number(run, jobs)
+        if attempt > 1:
+            return RunObserved(
+                jobs=jobs, pods=pods, progress=progress, grant=self._regrant(run, attempt)
+            )
         found = None
         if run.spec.workflow_ref:
             found = self._world.workflow(key.namespace, run.spec.workflow_ref.name)
         workflow = found if isinstance(found, Workflow) else None
         execution = merge_execution(run, workflow)
         if execution.project_ref is None:
-            return RunObserved(workflow=found, pods=pods)
+            return RunObserved(workflow=found, jobs=jobs, pods=pods)
         name = execution.project_ref.name
         project = self._world.project(key.namespace, name)
         if isinstance(project, Project):
@@ -129,14 +140,28 @@ class Reconcilers:
             workflow=found,
             project=project,
             source=self._sources.view(Key("Project", key.namespace, name)).snapshot,
+            jobs=jobs,
             pods=pods,
             grant=self._grants.grant(
                 run,
                 project=name,
                 workflow=workflow.metadata.name if workflow else None,
-                attempt=1,
+                attempt=attempt,
                 timeout=execution.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
             ),
+        )
+
+    def _regrant(self, run: Run, attempt: int) -> Grant | None:
+        """Sign for a retry, which runs what the first attempt ran."""
+        snapshot = run.status.snapshot
+        if snapshot is None:
+            return None
+        return self._grants.grant(
+            run,
+            project=snapshot.project,
+            workflow=snapshot.workflow,
+            attempt=attempt,
+            timeout=snapshot.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
         )
 
     def _certificate(self) -> dict[str, str]:

@@ -13,7 +13,11 @@ from labfunctions_operator.api.project import Runtime
 RUNNER_PACKAGES = ("papermill", "ipykernel")
 
 _NAME = re.compile(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
-_LOCAL = re.compile(r"^\s*(-r|--requirement|-c|--constraint|-e|--editable|\.|/|file:)")
+_LOCAL = re.compile(
+    r"^\s*(-r|--requirement|-c|--constraint|-e|--editable|\.|/|file:"
+    r"|(-f|--find-links)[=\s]*(?![=\s]|https?:)"
+    r"|[^#:\s]+\.(whl|zip|tgz|tar\.gz|tar\.bz2)\b)"
+)
 _LOCAL_URL = re.compile(r"@\s*(file:|\.)")
 
 

@@ -7,10 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from labfunctions_operator.api import labels
-from labfunctions_operator.api.project import User
 from labfunctions_operator.api.run import Outputs, Run, Snapshot
 from labfunctions_operator.api.times import rfc3339
-from labfunctions_operator.api.workflow import Execution
 from labfunctions_operator.desired.names import env_literal, run_job_name
 from labfunctions_operator.settings import Settings
 
@@ -26,6 +24,14 @@ _START = (
     "for p in python python3; do command -v $p >/dev/null 2>&1 "
     f"&& exec $p {FOLDER}/bin/runner.py; done; echo 'no python in the image' >&2; exit 127"
 )
+
+
+# A notebook has no checkpoint to go on from: autoscalers are asked to leave it where it is.
+_EVICT_PROTECTION = {
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+    "karpenter.sh/do-not-disrupt": "true",
+}
+_KUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +52,10 @@ class Grant:
 def build_run_job(
     run: Run,
     snapshot: Snapshot,
-    execution: Execution,
     grant: Grant,
     settings: Settings,
     *,
     attempt: int,
-    user: User,
     now: datetime,
 ) -> dict[str, Any]:
     """Build the Job of one attempt.
@@ -60,11 +64,9 @@ def build_run_job(
         run: Its owner.
         snapshot: What is run; kept in an annotation, so that it is recorded with the Job in one
             write and a restart in between loses nothing.
-        execution: Workflow and Run merged.
         grant: The courier's rights.
         settings: The operator's.
         attempt: Counted from 1.
-        user: Who the notebook runs as.
         now: The time that the notebook sees as NOW.
     """
     name = run_job_name(run.metadata.name, attempt)
@@ -75,13 +77,14 @@ def build_run_job(
         labels.ATTEMPT: str(attempt),
         **({labels.WORKFLOW: snapshot.workflow} if snapshot.workflow else {}),
     }
+    queue = {_KUEUE_LABEL: snapshot.queue_name} if snapshot.queue_name else {}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": name,
             "namespace": run.metadata.namespace,
-            "labels": common,
+            "labels": {**common, **queue},
             "annotations": {
                 labels.SNAPSHOT_ANNOTATION: json.dumps(snapshot.wire(), sort_keys=True),
                 labels.OUTPUTS_ANNOTATION: json.dumps(grant.outputs.wire(), sort_keys=True),
@@ -98,36 +101,29 @@ def build_run_job(
         },
         "spec": {
             "backoffLimit": 0,
+            # Kueue admits a Job by taking this back.
+            **({"suspend": True} if queue else {}),
             "template": {
                 "metadata": {
                     "labels": dict(common),
-                    "annotations": {
-                        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
-                        "karpenter.sh/do-not-disrupt": "true",
-                    },
+                    **({} if snapshot.safe_to_evict else {"annotations": _EVICT_PROTECTION}),
                 },
-                "spec": _pod(execution, grant, settings, user)
-                | {
+                "spec": {
+                    **_pod(snapshot, grant, settings),
                     "containers": [
-                        _notebook(
-                            execution,
-                            _runner_config(run, snapshot, execution, attempt, now),
-                            snapshot.image,
-                        )
-                    ]
+                        _notebook(snapshot, _runner_config(run, snapshot, attempt, now))
+                    ],
                 },
             },
         },
     }
 
 
-def _runner_config(
-    run: Run, snapshot: Snapshot, execution: Execution, attempt: int, now: datetime
-) -> dict[str, Any]:
+def _runner_config(run: Run, snapshot: Snapshot, attempt: int, now: datetime) -> dict[str, Any]:
     return {
         "notebook": snapshot.notebook,
         "parameters": snapshot.parameters,
-        "parametersPolicy": execution.parameters_policy or "Strict",
+        "parametersPolicy": snapshot.parameters_policy or "Strict",
         "inject": {
             "WFID": snapshot.workflow or "",
             "EXECID": run.metadata.name,
@@ -141,26 +137,26 @@ def _runner_config(
     }
 
 
-def _pod(execution: Execution, grant: Grant, settings: Settings, user: User) -> dict[str, Any]:
+def _pod(snapshot: Snapshot, grant: Grant, settings: Settings) -> dict[str, Any]:
     scheduling = {
-        "nodeSelector": execution.node_selector,
-        "tolerations": execution.tolerations,
-        "affinity": execution.affinity,
-        "priorityClassName": execution.priority_class_name,
-        "serviceAccountName": execution.service_account_name,
-        "imagePullSecrets": [ref.wire() for ref in execution.image_pull_secrets],
+        "nodeSelector": snapshot.node_selector,
+        "tolerations": snapshot.tolerations,
+        "affinity": snapshot.affinity,
+        "priorityClassName": snapshot.priority_class_name,
+        "serviceAccountName": snapshot.service_account_name,
+        "imagePullSecrets": [ref.wire() for ref in snapshot.image_pull_secrets],
     }
     return {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         # A token is there only for who asks for an identity.
-        "automountServiceAccountToken": execution.service_account_name is not None,
+        "automountServiceAccountToken": snapshot.service_account_name is not None,
         "enableServiceLinks": False,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": user.uid,
-            "runAsGroup": user.gid,
-            "fsGroup": user.gid,
+            "runAsUser": snapshot.user.uid,
+            "runAsGroup": snapshot.user.gid,
+            "fsGroup": snapshot.user.gid,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "initContainers": [_courier(grant, settings)],
@@ -168,7 +164,7 @@ def _pod(execution: Execution, grant: Grant, settings: Settings, user: User) -> 
             {"name": "labfunctions-work", "emptyDir": {}},
             {"name": "labfunctions-tmp", "emptyDir": {}},
             {"name": "labfunctions-courier-tmp", "emptyDir": {}},
-            *execution.volumes,
+            *snapshot.volumes,
         ],
         **{key: value for key, value in scheduling.items() if value},
     }
@@ -207,14 +203,13 @@ def _courier(grant: Grant, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _notebook(execution: Execution, config: Mapping[str, Any], image: str) -> dict[str, Any]:
-    reserved = {"RUNNER_CONFIG"}
+def _notebook(snapshot: Snapshot, config: Mapping[str, Any]) -> dict[str, Any]:
     container: dict[str, Any] = {
         "name": NOTEBOOK,
-        "image": image,
+        "image": snapshot.image,
         "command": ["/bin/sh", "-c", _START],
         "env": [
-            *(e for e in execution.env if e.get("name") not in reserved),
+            *(e for e in snapshot.env if e.get("name") != "RUNNER_CONFIG"),
             {"name": "RUNNER_CONFIG", "value": env_literal(json.dumps(config))},
         ],
         "securityContext": {
@@ -224,19 +219,21 @@ def _notebook(execution: Execution, config: Mapping[str, Any], image: str) -> di
         "volumeMounts": [
             {"name": "labfunctions-work", "mountPath": FOLDER},
             {"name": "labfunctions-tmp", "mountPath": "/tmp"},
-            *execution.volume_mounts,
+            *snapshot.volume_mounts,
         ],
     }
-    if execution.env_from:
-        container["envFrom"] = list(execution.env_from)
-    if resources := _resources(execution):
+    if snapshot.env_from:
+        container["envFrom"] = list(snapshot.env_from)
+    if resources := _resources(snapshot):
         container["resources"] = resources
     return container
 
 
-def _resources(execution: Execution) -> dict[str, Any]:
-    resources = {k: dict(v) for k, v in (execution.resources or {}).items() if v}
-    if execution.gpu:
+def _resources(snapshot: Snapshot) -> dict[str, Any]:
+    resources = {k: v for k, v in (snapshot.resources or {}).items() if v}
+    if snapshot.gpu:
         # Extended resources are set as limits; the API server copies them to requests.
-        resources.setdefault("limits", {})[execution.gpu.resource_name] = str(execution.gpu.count)
+        own = resources.get("limits")
+        gpus = {snapshot.gpu.resource_name: str(snapshot.gpu.count)}
+        resources["limits"] = {**own, **gpus} if isinstance(own, dict) else gpus
     return resources

@@ -21,22 +21,13 @@ class Blocked:
     final: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Admission:
-    """What a Run that passed all gates starts with."""
-
-    snapshot: Snapshot
-    execution: Execution
-    user: User
-
-
 def admit(
     run: Run,
     *,
     workflow: Workflow | InvalidSpec | None,
     project: Project | InvalidSpec | None,
     source: SourceSnapshot | None,
-) -> Admission | Blocked:
+) -> Snapshot | Blocked:
     """Pass a Run through its gates: workflow, project, image, notebook, parameters."""
     if not run.spec.workflow_ref:
         workflow = None
@@ -61,10 +52,8 @@ def admit(
         return _image_pending(project, runtime.name, status)
     if problem := _source_problem(source, status, execution):
         return problem
-    return Admission(
-        snapshot=_snapshot(project, workflow, execution, status),
-        execution=execution,
-        user=runtime.user,
+    return _snapshot(
+        project=project, workflow=workflow, execution=execution, status=status, user=runtime.user
     )
 
 
@@ -111,18 +100,26 @@ def _source_problem(
 
 
 def _snapshot(
-    project: Project, workflow: Workflow | None, execution: Execution, status: RuntimeStatus
+    *,
+    project: Project,
+    workflow: Workflow | None,
+    execution: Execution,
+    status: RuntimeStatus,
+    user: User,
 ) -> Snapshot:
     assert status.image is not None
-    return Snapshot(
-        project=project.metadata.name,
-        workflow=workflow.metadata.name if workflow else None,
-        notebook=execution.notebook or "",
-        commit=status.commit,
-        image=status.image,
-        runtime=status.name,
-        inputs_hash=status.inputs_hash,
-        parameters=execution.parameters,
-        timeout_seconds=execution.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
-        cell_timeout_seconds=execution.cell_timeout_seconds,
+    words = {name: getattr(execution, name) for name in Execution.model_fields}
+    return Snapshot.model_construct(
+        **{
+            **words,
+            "project_ref": None,
+            "project": project.metadata.name,
+            "workflow": workflow.metadata.name if workflow else None,
+            "commit": status.commit,
+            "image": status.image,
+            "runtime": status.name,
+            "inputs_hash": status.inputs_hash,
+            "timeout_seconds": execution.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
+            "user": user,
+        }
     )

@@ -39,18 +39,13 @@ class BuildOutcome:
     finished: str | None = None
 
 
-def read_build(job: Object, pods: Sequence[Object]) -> BuildOutcome:
-    """Read a build Job of ours and the pod that ran it."""
+def read_build(job: Object, pods: Sequence[Object]) -> BuildOutcome | None:
+    """Read a build Job and the pod that ran it; None where the Job is no build of ours."""
     meta = job["metadata"]
-    what = json.loads(meta["annotations"][labels.BUILD_ANNOTATION])
-    known = {
-        "job": meta["name"],
-        "uid": meta["uid"],
-        "runtime": what["runtime"],
-        "inputs_hash": what["inputsHash"],
-        "commit": what["commit"],
-        "tree": what["tree"],
-    }
+    what = _what_is_built(meta)
+    if what is None:
+        return None
+    known = {"job": meta["name"], "uid": meta["uid"], **what}
     end = next(
         (
             c
@@ -80,6 +75,20 @@ def read_build(job: Object, pods: Sequence[Object]) -> BuildOutcome:
     )
 
 
+def _what_is_built(metadata: Mapping[str, Any]) -> dict[str, str] | None:
+    """Read our annotation; Jobs of Runs carry the project's label too, but not this."""
+    try:
+        what = json.loads(metadata["annotations"][labels.BUILD_ANNOTATION])
+        return {
+            "runtime": str(what["runtime"]),
+            "inputs_hash": str(what["inputsHash"]),
+            "commit": str(what["commit"]),
+            "tree": str(what["tree"]),
+        }
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
+
+
 def _without_message(end: Mapping[str, Any], pod: Object | None) -> str:
     if end.get("reason") == "DeadlineExceeded":
         return "the build took longer than build.timeoutSeconds"
@@ -99,8 +108,8 @@ def _messages(pod: Object) -> list[dict[str, str]]:
         text = container.get("state", {}).get("terminated", {}).get("message")
         try:
             message = json.loads(text or "")
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(message, dict):
-            messages.append({k: str(v) for k, v in message.items()})
+            messages.append({k: v for k, v in message.items() if isinstance(v, str)})
     return messages

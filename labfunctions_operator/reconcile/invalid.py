@@ -4,15 +4,20 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from labfunctions_operator.api.conditions import set_condition
+from labfunctions_operator.api.run import FINAL_PHASES
 from labfunctions_operator.api.times import rfc3339
 from labfunctions_operator.api.types import Condition
+
+_CONDITIONS = TypeAdapter(list[Condition])
 
 
 def refuse(
     obj: Mapping[str, Any], *, reason: str, message: str, now: datetime, final: bool
 ) -> dict[str, Any]:
-    """Return the status of an object that cannot go on.
+    """Return the status of an object that cannot go on; a Run that has ended stays as it ended.
 
     Args:
         obj: As stored.
@@ -23,9 +28,11 @@ def refuse(
     """
     status: dict[str, Any] = dict(obj.get("status") or {})
     is_run = obj["kind"] == "Run"
+    if is_run and status.get("phase") in FINAL_PHASES:
+        return status
     generation = obj["metadata"].get("generation", 0)
     conditions = set_condition(
-        [Condition.model_validate(c) for c in status.get("conditions", [])],
+        _readable(status.get("conditions")),
         type="Succeeded" if is_run else "Ready",
         status=None if is_run and not final else False,
         reason=reason,
@@ -41,3 +48,11 @@ def refuse(
             status["failure"] = {"reason": reason}
             status.setdefault("completionTime", rfc3339(now))
     return status
+
+
+def _readable(conditions: Any) -> list[Condition]:
+    """Read conditions; those that cannot be read are made anew, as all of an unreadable status."""
+    try:
+        return _CONDITIONS.validate_python(conditions)
+    except ValidationError:
+        return []

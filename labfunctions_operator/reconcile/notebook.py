@@ -8,6 +8,9 @@ from labfunctions_operator.reconcile.plan import Problem
 from labfunctions_operator.reconcile.source import SourceSnapshot
 from labfunctions_operator.runner.runner import check_parameters
 
+# All that `check_notebook` may say.
+NOTEBOOK_REASONS = frozenset({"NotebookNotFound", "NotebookInvalid", "ParametersInvalid"})
+
 
 def check_notebook(
     source: SourceSnapshot, path: str, parameters: Mapping[str, Any], policy: str | None

@@ -22,7 +22,11 @@ from labfunctions_operator.desired.build_job import (
     build_builder_secret,
     image_repository,
 )
-from labfunctions_operator.desired.dockerfile import base_image, render_dockerfile
+from labfunctions_operator.desired.dockerfile import (
+    base_image,
+    render_dockerfile,
+    requirement_files,
+)
 from labfunctions_operator.desired.names import build_job_name, digest
 from labfunctions_operator.reconcile.build import BuildOutcome, read_build
 from labfunctions_operator.reconcile.plan import Manifest, Plan, Problem, Ref
@@ -45,7 +49,7 @@ class ProjectObserved:
 
     Attributes:
         source: Its source as last read.
-        jobs: Its build Jobs.
+        jobs: Jobs with its label, whoever owns them: Runs have theirs among them.
         pods: The pods of those Jobs.
         certificate: The client certificate for the shared builder; empty for builders of their own.
     """
@@ -70,7 +74,8 @@ def reconcile_project(
     project: Project, seen: ProjectObserved, settings: Settings, now: datetime
 ) -> Plan:
     """Decide what a Project needs next, from what exists now."""
-    builds = [read_build(job, seen.pods) for job in seen.jobs]
+    mine = [job for job in seen.jobs if _is_owned_by(job, project)]
+    builds = [build for job in mine if (build := read_build(job, seen.pods))]
     versions = _versions(project, builds, settings)
     steps = [
         _step(
@@ -88,7 +93,9 @@ def reconcile_project(
         observed_generation=project.metadata.generation,
         source=_source_status(project, seen.source.snapshot, now),
         runtimes=[step.status for step in steps],
-        versions=versions,
+        versions=_remembered(
+            versions, [step.status for step in steps], project.spec.versions_history_limit
+        ),
         conditions=project.status.conditions,
     )
     status = _with_conditions(project, status, seen.source, now)
@@ -117,16 +124,24 @@ def build_inputs(runtime: Runtime, source: SourceSnapshot) -> BuildInputs | Prob
         )
     else:
         text = render_dockerfile(runtime, source.files)
-    inputs_hash = digest(text, dict(source.files), source.tree, base_image(runtime))
+    # Files that other runtimes are made of do not concern this one.
+    paths = (runtime.dockerfile,) if runtime.dockerfile else requirement_files(runtime)
+    files = {path: source.files[path] for path in paths if path in source.files}
+    inputs_hash = digest(text, files, source.tree, base_image(runtime))
     return BuildInputs(
         commit=source.commit, tree=source.tree, dockerfile=text, inputs_hash=inputs_hash
     )
 
 
+def _is_owned_by(job: Object, project: Project) -> bool:
+    owners = job["metadata"].get("ownerReferences", [])
+    return any(owner.get("uid") == project.metadata.uid for owner in owners)
+
+
 def _versions(
     project: Project, builds: Sequence[BuildOutcome], settings: Settings
 ) -> list[Version]:
-    """Remember what was built: what status says, and what Jobs ended with since."""
+    """Return all that was built: what status says, and what Jobs ended with since."""
     _, pull = image_repository(project, settings)
     known = {(v.runtime, v.inputs_hash): v for v in project.status.versions}
     for build in builds:
@@ -140,8 +155,21 @@ def _versions(
             tree=build.tree,
             built_at=build.finished or "",
         )
-    newest = sorted(known.values(), key=lambda v: v.built_at)
-    return newest[-project.spec.versions_history_limit :]
+    return sorted(known.values(), key=_age)
+
+
+def _remembered(
+    versions: Sequence[Version], runtimes: Sequence[RuntimeStatus], limit: int
+) -> list[Version]:
+    """Return the newest versions, and those in use however old: else they were built again."""
+    used = {(r.name, r.inputs_hash) for r in runtimes if r.inputs_hash}
+    is_used = [(v.runtime, v.inputs_hash) in used for v in versions]
+    kept = sorted(zip(is_used, versions, strict=True), key=lambda pair: (pair[0], _age(pair[1])))
+    return sorted((v for _, v in kept[-max(limit, sum(is_used)) :]), key=_age)
+
+
+def _age(version: Version) -> tuple[str, str, str]:
+    return version.built_at, version.runtime, version.inputs_hash
 
 
 def _step(
@@ -157,13 +185,15 @@ def _step(
     old = next((s for s in project.status.runtimes if s.name == runtime.name), None)
     if runtime.image:
         return _Step(status=RuntimeStatus(name=runtime.name, phase="Ready", image=runtime.image))
-    before = old or RuntimeStatus(name=runtime.name, phase="Pending")
+    before = _with_news(old or RuntimeStatus(name=runtime.name, phase="Pending"), project, versions)
     source = seen.source.snapshot
     if source is None or project.spec.suspend:
         return _Step(status=before)
     inputs = build_inputs(runtime, source)
     if isinstance(inputs, Problem):
         return _Step(status=before.but(phase="Failed", message=inputs.message))
+    if before.failed_hash != inputs.inputs_hash:
+        before = before.but(failures=0, failed_hash=None)
     wanted = (runtime.name, inputs.inputs_hash)
     version = next((v for v in versions if (v.runtime, v.inputs_hash) == wanted), None)
     if version:
@@ -181,6 +211,21 @@ def _step(
     if settings.builder.mode == "shared":
         return _Step(status=status, apply=(build_builder_secret(project, seen.certificate), job))
     return _Step(status=status, apply=(job,))
+
+
+def _with_news(
+    before: RuntimeStatus, project: Project, versions: Sequence[Version]
+) -> RuntimeStatus:
+    """Take up an image that was built since, even if newer code has overtaken it meanwhile."""
+    newest = next((v for v in reversed(versions) if v.runtime == before.name), None)
+    if newest is None or newest in project.status.versions:
+        return before
+    return _ready(newest).but(
+        phase=before.phase,
+        message=before.message,
+        failures=before.failures,
+        failed_hash=before.failed_hash,
+    )
 
 
 def _ready(version: Version) -> RuntimeStatus:
@@ -204,7 +249,7 @@ def _failed(
 ) -> _Step:
     """Keep the last good image, say what is wrong, and try again later: a registry may be back."""
     counted = before.failed_hash == inputs.inputs_hash and before.phase == "Failed"
-    failures = before.failures if counted else _failures_before(before, inputs) + 1
+    failures = before.failures if counted else before.failures + 1
     status = before.but(
         phase="Failed",
         message=build.error,
@@ -223,10 +268,6 @@ def _failed(
         uid=build.uid,
     )
     return _Step(status=status, delete=(ref,))
-
-
-def _failures_before(before: RuntimeStatus, inputs: BuildInputs) -> int:
-    return before.failures if before.failed_hash == inputs.inputs_hash else 0
 
 
 def _source_status(

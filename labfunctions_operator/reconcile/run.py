@@ -1,34 +1,33 @@
-"""What a Run needs next."""
+"""What a Run needs next: admission, one attempt after another, and the final word."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from labfunctions_operator.api import labels
-from labfunctions_operator.api.conditions import set_condition
+from labfunctions_operator.api.conditions import find_condition, set_condition
 from labfunctions_operator.api.project import Project
-from labfunctions_operator.api.run import (
-    Attempt,
-    Failure,
-    Outputs,
-    Phase,
-    Progress,
-    Run,
-    RunStatus,
-    Snapshot,
-)
+from labfunctions_operator.api.run import Failure, Outputs, Phase, Progress, Run, Snapshot
 from labfunctions_operator.api.times import parse_time, rfc3339
-from labfunctions_operator.api.workflow import Workflow
+from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS, Retries, Workflow
 from labfunctions_operator.desired.run_job import Grant, build_run_job
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.admission import Blocked, admit
+from labfunctions_operator.reconcile.attempt import Current, find_current, with_end
+from labfunctions_operator.reconcile.execution import merge_execution
 from labfunctions_operator.reconcile.plan import Event, Plan, Ref
+from labfunctions_operator.reconcile.retry import (
+    DISRUPTED,
+    Retry,
+    grown_resources,
+    next_attempt,
+)
 from labfunctions_operator.reconcile.source import SourceSnapshot
 from labfunctions_operator.reconcile.verdict import (
     SUCCEEDED,
     Verdict,
+    Waiting,
     judge,
     notebook_started,
     waiting,
@@ -36,10 +35,13 @@ from labfunctions_operator.reconcile.verdict import (
 from labfunctions_operator.settings import Settings
 
 SUCCEEDED_CONDITION = "Succeeded"
+RETRYING = "Retrying"
+CANCELLED = "Cancelled"
 # A pod that starts in this time goes from nothing to Running in one write.
 START_GRACE = timedelta(seconds=4)
 PROGRESS_INTERVAL = timedelta(seconds=60)
-CANCELLED = "Cancelled"
+# The runner keeps its own time; the operator steps in where the runner cannot.
+TIMEOUT_GRACE = timedelta(seconds=60)
 
 Object = Mapping[str, Any]
 
@@ -55,7 +57,7 @@ class RunObserved:
         jobs: Jobs with the names of its attempts, whoever owns them.
         pods: Pods of those Jobs.
         progress: The courier's last report.
-        grant: What the next attempt's courier may do; None while a Job exists.
+        grant: What the next attempt's courier may do; None while none is due.
     """
 
     workflow: Workflow | InvalidSpec | None = None
@@ -71,18 +73,27 @@ def reconcile_run(run: Run, seen: RunObserved, settings: Settings, now: datetime
     """Decide what a Run needs next, from what exists now; never from what happened."""
     if run.is_finished:
         return _expire(run, now)
-    job = _own_job(run, seen)
-    pod = _newest(p for p in seen.pods if _is_owned_by(p, job) or job is None)
+    current = find_current(run, seen.jobs, seen.pods)
     if run.spec.cancel:
-        return _cancel(run, seen, job, pod, now)
-    if job is None:
-        if run.status.attempts:
-            return _finish(run, _job_vanished(now), None, seen, now)
+        return _cancel(run, current, seen, now)
+    if current.job is None and not current.rows:
         return _admit(run, seen, settings, now)
-    verdict = judge(job, pod, now)
+    if current.has_ended:
+        return _after_end(run, current, seen, settings, now)
+    verdict = _verdict(current, now)
     if verdict:
-        return _finish(run, verdict, pod, seen, now, job=job)
-    return _follow(run, job, pod, seen, now)
+        return _conclude(run, current, verdict, seen, now)
+    if current.stopping:
+        return Plan(delete=_delete_job(current))
+    return _follow(run, current, seen, now)
+
+
+def is_waiting_for_attempt(run: Run) -> bool:
+    """Whether the next thing to happen may be a new Job."""
+    if not run.status.attempts:
+        return True
+    condition = find_condition(run.status.conditions, SUCCEEDED_CONDITION)
+    return condition is not None and condition.reason == RETRYING
 
 
 def _expire(run: Run, now: datetime) -> Plan:
@@ -92,87 +103,107 @@ def _expire(run: Run, now: datetime) -> Plan:
     left = parse_time(run.status.completion_time) + timedelta(seconds=ttl) - now
     if left > timedelta(0):
         return Plan(requeue_after=left.total_seconds())
-    me = run.metadata
-    return Plan(
-        delete=(
-            Ref(
-                api_version=labels.API_VERSION,
-                kind="Run",
-                namespace=me.namespace,
-                name=me.name,
-                uid=me.uid,
-            ),
-        )
-    )
+    return Plan(delete=(_ref(labels.API_VERSION, "Run", run.metadata.model_dump()),))
 
 
 def _admit(run: Run, seen: RunObserved, settings: Settings, now: datetime) -> Plan:
     if seen.jobs:
-        return _block(
-            run,
-            Blocked(reason="Waiting", message="a Job of a deleted Run of this name still ends"),
-            now,
-        )
+        still = Blocked(reason="Waiting", message="a Job of a deleted Run of this name still ends")
+        return _block(run, still, seen, now)
     admitted = admit(run, workflow=seen.workflow, project=seen.project, source=seen.source)
     if isinstance(admitted, Blocked):
-        return _block(run, admitted, now)
+        return _block(run, admitted, seen, now)
+    return _start(run, admitted, 1, seen, settings, now=now)
+
+
+def _start(
+    run: Run,
+    snapshot: Snapshot,
+    number: int,
+    seen: RunObserved,
+    settings: Settings,
+    *,
+    now: datetime,
+) -> Plan:
     if seen.grant is None:
         return Plan(requeue_after=1.0)
-    job = build_run_job(
-        run,
-        admitted.snapshot,
-        admitted.execution,
-        seen.grant,
-        settings,
-        attempt=1,
-        user=admitted.user,
-        now=now,
-    )
+    job = build_run_job(run, snapshot, seen.grant, settings, attempt=number, now=now)
     return Plan(apply=(job,), requeue_after=START_GRACE.total_seconds())
 
 
-def _block(run: Run, blocked: Blocked, now: datetime) -> Plan:
+def _block(run: Run, blocked: Blocked, seen: RunObserved, now: datetime) -> Plan:
+    """Say which gate is closed, unless the Run can never pass it or has waited too long."""
+    workflow = seen.workflow if isinstance(seen.workflow, Workflow) else None
+    limit = merge_execution(run, workflow).pending_timeout_seconds
+    left = _pending_left(run.metadata.creation_timestamp, limit, now)
+    if not blocked.final and (left is None or left > 0):
+        status = _status(run, None, (blocked.reason, blocked.message), now, phase=blocked.phase)
+        return Plan(status=status, requeue_after=left)
+    reason, message = blocked.reason, blocked.message
     if not blocked.final:
-        status = _status(run, None, blocked.reason, blocked.message, now, phase=blocked.phase)
-        return Plan(status=status.wire())
+        reason, message = "PendingTimedOut", f"not started after {limit} s: {message}"
     verdict = Verdict(
-        reason=blocked.reason,
-        message=blocked.message,
-        failure=Failure(reason=blocked.reason),
-        finished=rfc3339(now),
+        reason=reason, message=message, failure=Failure(reason=reason), finished=rfc3339(now)
     )
-    return _finish(run, verdict, None, RunObserved(), now)
+    return _finish(run, find_current(run, (), ()), verdict, seen, now)
 
 
-def _follow(run: Run, job: Object, pod: Object | None, seen: RunObserved, now: datetime) -> Plan:
-    why = waiting(pod)
-    if why is None:
-        progress, wait = _throttled(run, seen.progress, now)
-        started = notebook_started(pod)
-        status = _status(
-            run,
-            None,
-            "Running",
-            "the notebook is running",
-            now,
-            phase="Running",
-            **_recorded(run, job, pod),
-            start_time=started,
-            queued_seconds=_seconds(run.metadata.creation_timestamp, started),
-            progress=progress,
+def _follow(run: Run, current: Current, seen: RunObserved, now: datetime) -> Plan:
+    assert current.job is not None
+    if current.job["spec"].get("suspend"):
+        queue = current.snapshot.queue_name if current.snapshot else None
+        queued = Waiting(reason="Queued", message=f"waiting in queue {queue}")
+        return _wait(run, current, queued, now, phase="Queued")
+    why = waiting(current.pod)
+    if why is not None:
+        return _wait(run, current, why, now, phase="Starting")
+    return _running(run, current, seen, now)
+
+
+def _wait(run: Run, current: Current, why: Waiting, now: datetime, *, phase: Phase) -> Plan:
+    assert current.job is not None
+    created = current.job["metadata"].get("creationTimestamp") or rfc3339(now)
+    since = created if len(current.rows) > 1 else run.metadata.creation_timestamp
+    limit = current.snapshot.pending_timeout_seconds if current.snapshot else None
+    left = _pending_left(since, limit, now)
+    if left is not None and left <= 0:
+        return _stop(
+            run, current, "PendingTimedOut", f"not started after {limit} s: {why.message}", now
         )
-        return Plan(status=status.wire(), requeue_after=wait)
-    young = parse_time(job["metadata"].get("creationTimestamp") or rfc3339(now)) + START_GRACE
-    if why.reason == "Starting" and not run.status.attempts and now < young:
-        return Plan(requeue_after=(young - now).total_seconds())
+    young = parse_time(created) + START_GRACE - now
+    if why.reason == "Starting" and young > timedelta(0) and not run.status.attempts:
+        return Plan(requeue_after=young.total_seconds())
     message = why.message
-    old = next((c for c in run.status.conditions if c.type == SUCCEEDED_CONDITION), None)
+    old = find_condition(run.status.conditions, SUCCEEDED_CONDITION)
     if old and old.reason == why.reason == "ImagePullFailed":
         message = old.message  # kubelet words the same failure in two ways, in turn
+    status = _status(run, None, (why.reason, message), now, phase=phase, **_recorded(current))
+    again = [t for t in (left, None if why.reason in ("Starting", "Queued") else 30.0) if t]
+    return Plan(status=status, requeue_after=min(again, default=None))
+
+
+def _running(run: Run, current: Current, seen: RunObserved, now: datetime) -> Plan:
+    started = notebook_started(current.pod)
+    assert started is not None
+    timeout = (current.snapshot and current.snapshot.timeout_seconds) or DEFAULT_TIMEOUT_SECONDS
+    left = parse_time(started) + timedelta(seconds=timeout) + TIMEOUT_GRACE - now
+    if left <= timedelta(0):
+        return _stop(run, current, "TimedOut", f"still running after {timeout} s", now)
+    progress, wait = _throttled(run, seen.progress, now)
+    first = current.rows[0].start_time
     status = _status(
-        run, None, why.reason, message, now, phase="Starting", **_recorded(run, job, pod)
+        run,
+        None,
+        ("Running", "the notebook is running"),
+        now,
+        phase="Running",
+        **_recorded(current),
+        start_time=first,
+        queued_seconds=_seconds(run.metadata.creation_timestamp, first),
+        progress=progress,
     )
-    return Plan(status=status.wire(), requeue_after=30.0 if why.reason != "Starting" else None)
+    waits = [left.total_seconds(), *([wait] if wait is not None else [])]
+    return Plan(status=status, requeue_after=min(waits))
 
 
 def _throttled(
@@ -189,79 +220,141 @@ def _throttled(
     return reported.but(time=rfc3339(now)), None
 
 
-def _cancel(
-    run: Run, seen: RunObserved, job: Object | None, pod: Object | None, now: datetime
-) -> Plan:
-    verdict = judge(job, pod, now)
-    if verdict and verdict.reason != "Disrupted":
-        return _finish(run, verdict, pod, seen, now, job=job)
-    if job and not job["metadata"].get("deletionTimestamp"):
-        meta = job["metadata"]
-        ref = Ref(
-            api_version="batch/v1",
-            kind="Job",
-            namespace=meta["namespace"],
-            name=meta["name"],
-            uid=meta["uid"],
-        )
-        status = _status(
-            run,
-            None,
-            "Cancelling",
-            "stopping the notebook and storing it as it is",
-            now,
-            **_recorded(run, job, pod),
-        )
-        return Plan(delete=(ref,), status=status.wire())
-    if pod is not None:
+def _stop(run: Run, current: Current, reason: str, message: str, now: datetime) -> Plan:
+    """Put on record why an attempt is stopped; its Job is deleted once that is written."""
+    rows = [*current.rows[:-1], current.rows[-1].but(reason=reason)]
+    recorded = {**_recorded(current), "attempts": rows}
+    return Plan(status=_status(run, None, ("Stopping", message), now, **recorded))
+
+
+def _cancel(run: Run, current: Current, seen: RunObserved, now: datetime) -> Plan:
+    verdict = _verdict(current, now)
+    stopped = verdict is None or verdict.reason == DISRUPTED
+    if verdict and not stopped:
+        return _finish(run, current, verdict, seen, now)
+    if current.job is not None and not (verdict and current.pod):
+        message = "stopping the notebook and storing it as it is"
+        status = _status(run, None, ("Cancelling", message), now, **_recorded(current))
+        return Plan(delete=_delete_job(current), status=status)
+    if verdict is None and current.pod is not None:
         return Plan()
-    cancelled = Verdict(
+    known = verdict or Verdict(reason=CANCELLED, message="", finished=rfc3339(now))
+    cancelled = replace(
+        known,
         reason=CANCELLED,
         message="cancelled by spec.cancel",
         failure=Failure(reason=CANCELLED),
-        finished=rfc3339(now),
     )
-    return _finish(run, cancelled, None, seen, now)
+    return _finish(run, current, cancelled, seen, now)
 
 
-def _job_vanished(now: datetime) -> Verdict:
+def _verdict(current: Current, now: datetime) -> Verdict | None:
+    """Say how the last attempt ended: its own words, corrected by what is known from outside."""
+    if current.job is not None and current.job["spec"].get("suspend"):
+        return None
+    verdict = judge(current.job, current.pod, now)
+    if verdict is None and current.job is None and current.pod is None and current.rows:
+        verdict = _ended(DISRUPTED, "the Job was deleted before its result was seen", now)
+    if verdict is None or verdict.reason == SUCCEEDED:
+        return verdict
+    if current.stopping:
+        return replace(
+            verdict,
+            reason=current.stopping,
+            message=f"{current.stopping}: stopped by the operator",
+            failure=Failure(reason=current.stopping),
+        )
+    if verdict.reason == CANCELLED:
+        message = "the pod was stopped from outside: evicted, drained or deleted"
+        return replace(
+            verdict, reason=DISRUPTED, message=message, failure=Failure(reason=DISRUPTED)
+        )
+    return verdict
+
+
+def _ended(reason: str, message: str, now: datetime) -> Verdict:
     return Verdict(
-        reason="Disrupted",
-        message="the Job was deleted before its result was seen",
-        failure=Failure(reason="Disrupted"),
-        finished=rfc3339(now),
+        reason=reason, message=message, failure=Failure(reason=reason), finished=rfc3339(now)
     )
 
 
-def _finish(
-    run: Run,
-    verdict: Verdict,
-    pod: Object | None,
-    seen: RunObserved,
-    now: datetime,
-    *,
-    job: Object | None = None,
+def _conclude(
+    run: Run, current: Current, verdict: Verdict, seen: RunObserved, now: datetime
 ) -> Plan:
+    """End the Run with its last attempt, or put on record when the next one follows."""
+    if verdict.reason == SUCCEEDED:
+        return _finish(run, current, verdict, seen, now)
+    if verdict.finished is None:
+        verdict = replace(verdict, finished=rfc3339(now))
+    if current.stopping:
+        old = find_condition(run.status.conditions, SUCCEEDED_CONDITION)
+        verdict = replace(verdict, message=old.message if old else verdict.message)
+    rows = with_end(current.rows, verdict, _stored(current.outputs, verdict))
+    retry = next_attempt(rows, _retries(current), now)
+    if retry is None:
+        return _finish(run, current, verdict, seen, now)
+    message = f"attempt {rows[-1].number} failed with {verdict.reason}: {verdict.message}"
+    status = _status(
+        run,
+        None,
+        (RETRYING, f"{message}; {retry.why} at {rfc3339(retry.at)}"),
+        now,
+        phase="Pending",
+        **{**_recorded(current), "attempts": rows},
+        failure=verdict.failure,
+        progress=None,
+    )
+    event = Event(type="Warning", reason=verdict.reason, message=message)
+    return Plan(status=status, events=(event,), requeue_after=_until(retry, now))
+
+
+def _after_end(
+    run: Run, current: Current, seen: RunObserved, settings: Settings, now: datetime
+) -> Plan:
+    """Start the next attempt when it is due."""
+    retry = next_attempt(current.rows, _retries(current), now)
+    if retry is None or current.snapshot is None:
+        last = current.rows[-1]
+        return _finish(run, current, _ended(last.reason or DISRUPTED, "", now), seen, now)
+    if retry.at > now:
+        return Plan(requeue_after=_until(retry, now))
+    snapshot = current.snapshot.but(
+        resources=grown_resources(
+            current.snapshot.resources, _retries(current).memory, current.rows[-1:]
+        )
+    )
+    return _start(run, snapshot, retry.number, seen, settings, now=now)
+
+
+def _retries(current: Current) -> Retries:
+    return (current.snapshot and current.snapshot.retries) or Retries()
+
+
+def _until(retry: Retry, now: datetime) -> float:
+    return max(0.1, (retry.at - now).total_seconds())
+
+
+def _finish(run: Run, current: Current, verdict: Verdict, seen: RunObserved, now: datetime) -> Plan:
     succeeded = verdict.reason == SUCCEEDED
-    started = verdict.started or run.status.start_time
+    started = run.status.start_time or verdict.started
     finished = verdict.finished or rfc3339(now)
-    recorded = _recorded(run, job, pod)
-    if attempts := recorded.get("attempts"):
-        last = attempts[-1].but(finish_time=finished, reason=verdict.reason)
-        recorded["attempts"] = [*attempts[:-1], last]
-    if outputs := recorded.get("outputs"):
-        recorded["outputs"] = _stored(outputs, verdict)
+    outputs = _stored(current.outputs, verdict)
+    rows = with_end(current.rows, replace(verdict, finished=finished), outputs)
     phase: Phase = "Failed"
     if succeeded or verdict.reason == CANCELLED:
         phase = "Succeeded" if succeeded else "Cancelled"
+    message = verdict.message
+    if len(rows) > 1:
+        message = f"{message} (attempt {rows[-1].number})"
     status = _status(
         run,
         succeeded,
-        verdict.reason,
-        verdict.message,
+        (verdict.reason, message),
         now,
         phase=phase,
-        **recorded,
+        snapshot=current.snapshot,
+        attempts=rows,
+        outputs=outputs,
         start_time=started,
         completion_time=finished,
         queued_seconds=_seconds(run.metadata.creation_timestamp, started),
@@ -269,14 +362,16 @@ def _finish(
         progress=verdict.progress or seen.progress or run.status.progress,
         failure=verdict.failure,
     )
-    event = Event(type="Warning", reason=verdict.reason, message=verdict.message)
-    return Plan(status=status.wire(), events=() if succeeded else (event,))
+    event = Event(type="Warning", reason=verdict.reason, message=message)
+    return Plan(status=status, events=() if succeeded else (event,))
 
 
-def _stored(outputs: Outputs, verdict: Verdict) -> Outputs | None:
+def _stored(outputs: Outputs | None, verdict: Verdict) -> Outputs | None:
     """Name only what lies in the store; without a courier's word, all that may."""
+    if outputs is None:
+        return None
     if not verdict.stored:
-        return outputs if verdict.reason in (CANCELLED, "Disrupted") else None
+        return outputs if verdict.reason in (CANCELLED, DISRUPTED) else None
     return outputs.but(
         notebook=outputs.notebook if "notebook.ipynb" in verdict.stored else None,
         html=outputs.html if "notebook.html" in verdict.stored else None,
@@ -284,39 +379,34 @@ def _stored(outputs: Outputs, verdict: Verdict) -> Outputs | None:
     )
 
 
-def _recorded(run: Run, job: Object | None, pod: Object | None) -> dict[str, Any]:
-    """Collect what the Job was started with, or what is known of it from before."""
-    if job is None:
-        known = run.status
-        return {
-            "snapshot": known.snapshot,
-            "attempts": known.attempts,
-            "outputs": known.outputs,
-        }
-    annotations = job["metadata"].get("annotations", {})
-    number = int(job["metadata"].get("labels", {}).get(labels.ATTEMPT, 1))
-    attempt = Attempt(
-        number=number,
-        job=job["metadata"]["name"],
-        pod=pod["metadata"]["name"] if pod else None,
-        node=pod.get("spec", {}).get("nodeName") if pod else None,
-        start_time=notebook_started(pod),
-    )
+def _recorded(current: Current) -> dict[str, Any]:
     return {
-        "snapshot": Snapshot.model_validate(json.loads(annotations[labels.SNAPSHOT_ANNOTATION])),
-        "outputs": Outputs.model_validate(json.loads(annotations[labels.OUTPUTS_ANNOTATION])),
-        "attempts": [*(a for a in run.status.attempts if a.number < number), attempt],
+        "snapshot": current.snapshot,
+        "attempts": list(current.rows),
+        "outputs": current.outputs,
     }
 
 
+def _delete_job(current: Current) -> tuple[Ref, ...]:
+    if current.job is None or current.job["metadata"].get("deletionTimestamp"):
+        return ()
+    return (_ref("batch/v1", "Job", current.job["metadata"]),)
+
+
+def _ref(api_version: str, kind: str, metadata: Mapping[str, Any]) -> Ref:
+    return Ref(
+        api_version=api_version,
+        kind=kind,
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+    )
+
+
 def _status(
-    run: Run,
-    succeeded: bool | None,
-    reason: str,
-    message: str,
-    now: datetime,
-    **changes: Any,
-) -> RunStatus:
+    run: Run, succeeded: bool | None, why: tuple[str, str], now: datetime, **changes: Any
+) -> dict[str, Any]:
+    reason, message = why
     conditions = set_condition(
         run.status.conditions,
         type=SUCCEEDED_CONDITION,
@@ -326,26 +416,17 @@ def _status(
         generation=run.metadata.generation,
         now=now,
     )
-    return run.status.but(
+    status = run.status.but(
         conditions=conditions, observed_generation=run.metadata.generation, **changes
     )
+    return status.wire()
 
 
-def _own_job(run: Run, seen: RunObserved) -> Object | None:
-    return _newest(
-        job
-        for job in seen.jobs
-        if any(o.get("uid") == run.metadata.uid for o in job["metadata"].get("ownerReferences", []))
-    )
-
-
-def _is_owned_by(pod: Object, job: Object | None) -> bool:
-    owners = pod["metadata"].get("ownerReferences", [])
-    return job is not None and any(o.get("uid") == job["metadata"]["uid"] for o in owners)
-
-
-def _newest(objects: Any) -> Object | None:
-    return max(objects, key=lambda o: o["metadata"].get("creationTimestamp") or "", default=None)
+def _pending_left(since: str | None, limit: int | None, now: datetime) -> float | None:
+    """Return the seconds that may still pass before a notebook starts; None is for ever."""
+    if limit is None or since is None:
+        return None
+    return (parse_time(since) + timedelta(seconds=limit) - now).total_seconds()
 
 
 def _seconds(start: str | None, end: str | None) -> int | None:

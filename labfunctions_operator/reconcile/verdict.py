@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field
 
 from labfunctions_operator.api.run import Cell, ExceptionInfo, Failure, Progress
 from labfunctions_operator.api.times import parse_time, rfc3339
@@ -26,7 +26,7 @@ _CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunCon
 class RunnerResult(Model):
     """What the runner wrote into the notebook container's termination message."""
 
-    reason: str
+    reason: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z]{1,63}$")]
     message: str = ""
     cell: Cell | None = None
     exception: ExceptionInfo | None = None
@@ -166,6 +166,7 @@ def _of_ended_pod(pod: Object) -> Verdict:
         message + lost,
         cell=result.cell if result else None,
         exit_code=terminated.get("exitCode"),
+        progress=result.progress if result else None,
         **times,
     )
 
@@ -219,7 +220,7 @@ def _runner_result(text: str | None) -> RunnerResult | None:
     """Read the runner's message; the user's code may have put anything there."""
     try:
         result = RunnerResult.model_validate(json.loads(text or ""))
-    except (ValueError, ValidationError):
+    except (ValueError, RecursionError):
         return None
     if result.progress and not result.progress.summary:
         p = result.progress
@@ -232,7 +233,7 @@ def _courier_result(pod: Object) -> tuple[tuple[str, ...], str | None]:
     try:
         report = json.loads(terminated.get("message") or "")
         stored, error = tuple(report.get("uploads") or {}), report.get("error")
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return (), "the courier was stopped before it could finish"
     return stored, _line(str(error)) if error else None
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from labfunctions_operator.api.conditions import set_condition
+from labfunctions_operator.api.conditions import find_condition, set_condition
 from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.workflow import Workflow, WorkflowStatus
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.admission import missing
 from labfunctions_operator.reconcile.execution import find_runtime
-from labfunctions_operator.reconcile.notebook import check_notebook
+from labfunctions_operator.reconcile.notebook import NOTEBOOK_REASONS, check_notebook
 from labfunctions_operator.reconcile.plan import Plan, Problem
 from labfunctions_operator.reconcile.source import SourceSnapshot
 
@@ -44,7 +44,7 @@ def reconcile_workflow(workflow: Workflow, seen: WorkflowObserved, now: datetime
     )
     status = WorkflowStatus(
         observed_generation=workflow.metadata.generation,
-        parameters_schema=schema or workflow.status.parameters_schema,
+        parameters_schema=workflow.status.parameters_schema if schema is None else schema,
         conditions=conditions,
     )
     return Plan(status=status.wire())
@@ -64,17 +64,29 @@ def _problem(workflow: Workflow, seen: WorkflowObserved) -> Problem | None:
             message=f"Project {ref.name} has no runtime {workflow.spec.runtime}",
         )
     runtime, state = found
-    if seen.source and not runtime.image:
-        problem = check_notebook(
-            seen.source,
-            workflow.spec.notebook,
+    if not runtime.image and (problem := _notebook_problem(workflow, seen.source)):
+        return problem
+    if state is None or state.image is None:
+        return _not_ready(seen.project)
+    return None
+
+
+def _notebook_problem(workflow: Workflow, source: SourceSnapshot | None) -> Problem | None:
+    if source:
+        return check_notebook(
+            source,
+            workflow.spec.notebook or "",
             workflow.spec.parameters,
             workflow.spec.parameters_policy,
         )
-        if problem:
-            return problem
-    if state is None or state.image is None:
-        return _not_ready(seen.project)
+    # After a restart nothing was read yet: what was found before holds until it is.
+    before = find_condition(workflow.status.conditions, READY)
+    if (
+        before
+        and before.observed_generation == workflow.metadata.generation
+        and before.reason in NOTEBOOK_REASONS
+    ):
+        return Problem(reason=before.reason, message=before.message)
     return None
 
 

@@ -547,7 +547,7 @@ class Session:
     def where(self, index: int | None) -> str:
         """A cell for a person."""
         if index is None:
-            return "no cell" if self.progress is None else "the injected parameters"
+            return "the start" if self.progress is None else "the injected parameters"
         line = first_line(_source(self.source[index]))
         return f"cell {index + 1} of {len(self.source)} ({line[:60]})"
 
@@ -705,8 +705,9 @@ def define_engine(session: Session) -> Any:
     class Engine(NBClientEngine):  # type: ignore[misc]
         @classmethod
         def execute_notebook(cls, nb: Any, kernel_name: str, **kwargs: Any) -> Any:
-            session.notebook = nb
             manager = new_manager(nb, progress_bar=False, autosave_cell_every=AUTOSAVE_SECONDS)
+            # Older versions of papermill execute a copy.
+            session.notebook = manager.nb
             manager.notebook_start()
             try:
                 new_client(
@@ -717,7 +718,7 @@ def define_engine(session: Session) -> Any:
                 ).execute()
             finally:
                 manager.notebook_complete()
-            return nb
+            return manager.nb
 
     return Engine
 
@@ -803,8 +804,8 @@ def _broken(session: Session, error: BaseException | None) -> Verdict:
 def _stopped(session: Session) -> Verdict:
     where = session.where(session.stop_cell)
     message = {
-        "Cancelled": f"stopped by SIGTERM in {where}",
-        "TimedOut": f"ran longer than {session.config.timeout} s, in {where}",
+        "Cancelled": f"stopped by SIGTERM at {where}",
+        "TimedOut": f"ran longer than {session.config.timeout} s, at {where}",
         "CellTimedOut": f"{where} ran longer than {session.config.cell_timeout} s",
     }[session.stop_reason]
     return Verdict(session.stop_reason, message, session.stop_cell)
@@ -816,9 +817,9 @@ def _dead_kernel(session: Session, status: int) -> Verdict:
         how = next((s.name for s in signal.Signals if s == -status), f"signal {-status}")
     where = session.where(session.current)
     if oom_kills() > session.oom_kills:
-        message = f"the kernel ran out of memory and was killed in {where}"
+        message = f"the kernel ran out of memory and was killed at {where}"
         return Verdict("OutOfMemory", message, session.current)
-    return Verdict("KernelDied", f"the kernel died ({how}) in {where}", session.current)
+    return Verdict("KernelDied", f"the kernel died ({how}) at {where}", session.current)
 
 
 def describe(session: Session, verdict: Verdict) -> dict[str, Any]:

@@ -293,17 +293,17 @@ def test_sigterm_before_the_kernel_starts(pod: Pod) -> None:
 
 def test_a_run_that_takes_too_long(pod: Pod) -> None:
     pod.write(code("import time\ntime.sleep(60)"))
-    ended = pod.run({"timeoutSeconds": 3})
-    assert ended.seconds < 10
+    ended = pod.run({"timeoutSeconds": 6})
+    assert ended.seconds < 15
     assert (ended.code, ended.result["reason"]) == (124, "TimedOut")
-    assert "ran longer than 3 s, in cell 1 of 1" in ended.result["message"]
+    assert "ran longer than 6 s, at cell 1 of 1" in ended.result["message"]
 
 
 def test_a_cell_that_takes_too_long_even_if_it_swallows_the_interrupt(pod: Pod) -> None:
     swallow = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('ok')"
     pod.write(code("x = 1"), code(swallow), code("never()"))
     ended = pod.run({"cellTimeoutSeconds": 1})
-    assert ended.seconds < 10
+    assert ended.seconds < 15
     assert (ended.code, ended.result["reason"]) == (124, "CellTimedOut")
     assert ended.result["cell"]["index"] == 1
     assert ended.states() == ["completed", "completed", "completed", "pending"]

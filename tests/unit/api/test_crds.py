@@ -71,6 +71,7 @@ def test_the_schema_is_structural(kind: str) -> None:
         "maximum",
         "minLength",
         "minimum",
+        "nullable",
         "pattern",
         "properties",
         "required",
@@ -183,6 +184,30 @@ CONDITION = {
     "lastTransitionTime": stamp(),
     "observedGeneration": 1,
 }
+EXECUTION: dict[str, Any] = {
+    "projectRef": {"name": "demo"},
+    "parametersPolicy": "Strict",
+    "env": [{"name": "ZONE", "value": "eu"}],
+    "envFrom": [{"secretRef": {"name": "api"}}],
+    "resources": {"limits": {"memory": "1Gi"}},
+    "gpu": {"count": 1, "resourceName": "nvidia.com/gpu"},
+    "nodeSelector": {"pool": "gpu"},
+    "tolerations": [{"operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+    "volumes": [{"name": "data", "emptyDir": {}}],
+    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    "serviceAccountName": "analyst",
+    "priorityClassName": "batch",
+    "imagePullSecrets": [{"name": "login"}],
+    "queueName": "team",
+    "safeToEvict": True,
+    "retries": {
+        "limit": 1,
+        "backoff": {"duration": "10s", "factor": 2.0, "cap": "5m"},
+        "on": ["OutOfMemory"],
+        "memory": {"factor": 1.5, "max": "4Gi"},
+    },
+}
 FULL: dict[str, tuple[type[Model], dict[str, Any], dict[str, Any]]] = {
     "Project": (
         Project,
@@ -249,6 +274,9 @@ FULL: dict[str, tuple[type[Model], dict[str, Any], dict[str, Any]]] = {
                 "parameters": {"day": None, "n": [1, {"x": 1.5}]},
                 "timeoutSeconds": 10,
                 "cellTimeoutSeconds": 1,
+                "pendingTimeoutSeconds": 5,
+                "user": {"uid": 1, "gid": 2},
+                **EXECUTION,
             },
             "attempts": [
                 {
@@ -256,6 +284,8 @@ FULL: dict[str, tuple[type[Model], dict[str, Any], dict[str, Any]]] = {
                     "job": "j",
                     "pod": "p",
                     "node": "n",
+                    "memory": "1Gi",
+                    "notebook": "s3://n",
                     "startTime": stamp(),
                     "finishTime": stamp(),
                     "reason": "NotebookError",

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "images" / "builder"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "images" / "builder"))
 
 GIT_ENV = {
     "PATH": os.environ["PATH"],

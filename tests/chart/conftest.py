@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-CHART = Path(__file__).parents[3] / "helm" / "labfunctions"
+CHART = Path(__file__).parents[2] / "helm" / "labfunctions"
 Manifest = dict[str, Any]
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from labfunctions_operator.settings import Settings
 
-CHART = Path(__file__).parents[3] / "helm" / "labfunctions"
+CHART = Path(__file__).parents[2] / "helm" / "labfunctions"
 EXTERNAL_BUILDER = (
     "builder.enabled=false",
     "builder.external.address=tcp://buildkitd.ci.svc:1234",

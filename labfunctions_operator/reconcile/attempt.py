@@ -1,0 +1,127 @@
+"""The attempts of a Run: which is the last one, and what is on record of each."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from labfunctions_operator.api import labels
+from labfunctions_operator.api.run import Attempt, Outputs, Run, Snapshot
+from labfunctions_operator.desired.run_job import NOTEBOOK
+from labfunctions_operator.reconcile.verdict import Verdict, notebook_started
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Current:
+    """The last attempt, as far as it exists.
+
+    Attributes:
+        job: Its Job; None before the first one, and once it is deleted.
+        pod: The Job's pod, which may outlive the Job for as long as it takes to end.
+        rows: What status says of all attempts, this one brought up to date.
+        snapshot: What the Run was started with.
+        outputs: Where this attempt's files will lie.
+    """
+
+    job: Object | None
+    pod: Object | None
+    rows: tuple[Attempt, ...]
+    snapshot: Snapshot | None
+    outputs: Outputs | None
+
+    @property
+    def stopping(self) -> str | None:
+        """Why the operator is stopping this attempt, if it is."""
+        last = self.rows[-1] if self.rows else None
+        return last.reason if last and last.reason and not last.finish_time else None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end of this attempt is on record."""
+        return bool(self.rows) and self.rows[-1].finish_time is not None
+
+
+def find_current(run: Run, jobs: Sequence[Object], pods: Sequence[Object]) -> Current:
+    """Find the last attempt among the Jobs and pods with this Run's name."""
+    job = _newest(job for job in jobs if is_owned_by(job, run.metadata.uid))
+    if job is None:
+        number = run.status.attempts[-1].number if run.status.attempts else 0
+        mine = [p for p in pods if _attempt_of(p) == number]
+        return Current(
+            job=None,
+            pod=_newest(mine),
+            rows=tuple(run.status.attempts),
+            snapshot=run.status.snapshot,
+            outputs=run.status.outputs,
+        )
+    pod = _newest(p for p in pods if is_owned_by(p, job["metadata"]["uid"]))
+    annotations = job["metadata"].get("annotations", {})
+    outputs = Outputs.model_validate(json.loads(annotations[labels.OUTPUTS_ANNOTATION]))
+    return Current(
+        job=job,
+        pod=pod,
+        rows=_rows(run, job, pod),
+        snapshot=Snapshot.model_validate(json.loads(annotations[labels.SNAPSHOT_ANNOTATION])),
+        outputs=outputs,
+    )
+
+
+def with_end(rows: Sequence[Attempt], verdict: Verdict, outputs: Outputs | None) -> list[Attempt]:
+    """Record how the last attempt ended."""
+    if not rows:
+        return []
+    last = rows[-1].but(
+        finish_time=verdict.finished,
+        reason=verdict.reason,
+        notebook=outputs.notebook if outputs else None,
+    )
+    return [*rows[:-1], last]
+
+
+def next_number(run: Run, jobs: Sequence[Object]) -> int:
+    """Return the number of the attempt that would come next."""
+    known = [a.number for a in run.status.attempts]
+    known += [_attempt_of(j) for j in jobs if is_owned_by(j, run.metadata.uid)]
+    return max(known, default=0) + 1
+
+
+def is_owned_by(obj: Object, uid: str) -> bool:
+    """Whether an object names the owner with this uid."""
+    return any(o.get("uid") == uid for o in obj["metadata"].get("ownerReferences", []))
+
+
+def _rows(run: Run, job: Object, pod: Object | None) -> tuple[Attempt, ...]:
+    number = _attempt_of(job)
+    earlier = [a for a in run.status.attempts if a.number < number]
+    known = next((a for a in run.status.attempts if a.number == number), None)
+    row = known or Attempt(number=number, job=job["metadata"]["name"], memory=_memory(job))
+    if pod:
+        row = row.but(
+            pod=pod["metadata"]["name"],
+            node=pod.get("spec", {}).get("nodeName") or row.node,
+            start_time=notebook_started(pod) or row.start_time,
+        )
+    return (*earlier, row)
+
+
+def _memory(job: Object) -> str | None:
+    for container in job["spec"]["template"]["spec"].get("containers", []):
+        if container["name"] == NOTEBOOK:
+            memory = container.get("resources", {}).get("limits", {}).get("memory")
+            return str(memory) if memory else None
+    return None
+
+
+def _attempt_of(obj: Object) -> int:
+    text = obj["metadata"].get("labels", {}).get(labels.ATTEMPT, "")
+    return int(text) if text.isdigit() else 0
+
+
+def _newest(objects: Iterable[Object]) -> Object | None:
+    return max(
+        objects,
+        key=lambda o: (_attempt_of(o), o["metadata"].get("creationTimestamp") or ""),
+        default=None,
+    )

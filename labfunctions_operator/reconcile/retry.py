@@ -1,0 +1,109 @@
+"""Whether a failed attempt is worth another one, when, and with how much memory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from labfunctions_operator.api.quantity import format_bytes, parse_bytes
+from labfunctions_operator.api.run import Attempt
+from labfunctions_operator.api.times import parse_duration, parse_time
+from labfunctions_operator.api.workflow import MemoryGrowth, Retries
+
+DISRUPTED = "Disrupted"
+OUT_OF_MEMORY = "OutOfMemory"
+# What happens to a Run, rather than in it, is not the user's to count.
+DISRUPTION_LIMIT = 5
+DISRUPTION_DELAY = timedelta(seconds=10)
+
+# The same again would end the same way.
+NEVER = frozenset(
+    {
+        "ParametersInvalid",
+        "NotebookNotFound",
+        "NotebookInvalid",
+        "RunnerMissing",
+        "InvalidSpec",
+        "Cancelled",
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """Another attempt.
+
+    Attributes:
+        number: Of the attempt to come.
+        at: When it may start.
+        why: What it counts as, for the message: `retry 1 of 3` or `disruption 2 of 5`.
+    """
+
+    number: int
+    at: datetime
+    why: str
+
+
+def next_attempt(ended: Sequence[Attempt], retries: Retries, now: datetime) -> Retry | None:
+    """Say whether another attempt follows those that have ended, the last of which failed.
+
+    Args:
+        ended: All attempts so far, each with its reason; the last one failed.
+        retries: What the user allows.
+        now: Stands in for a finish time that nobody recorded.
+    """
+    last = ended[-1]
+    finished = parse_time(last.finish_time) if last.finish_time else now
+    disruptions = sum(a.reason == DISRUPTED for a in ended)
+    if last.reason == DISRUPTED:
+        if disruptions > DISRUPTION_LIMIT:
+            return None
+        return Retry(
+            number=last.number + 1,
+            at=finished + DISRUPTION_DELAY,
+            why=f"disruption {disruptions} of {DISRUPTION_LIMIT}",
+        )
+    failures = len(ended) - disruptions
+    if failures > retries.limit or not _is_worth_it(last.reason or "", retries):
+        return None
+    return Retry(
+        number=last.number + 1,
+        at=finished + _delay(retries, failures),
+        why=f"retry {failures} of {retries.limit}",
+    )
+
+
+def grown_resources(
+    resources: Mapping[str, Any] | None, growth: MemoryGrowth | None, ended: Sequence[Attempt]
+) -> dict[str, Any] | None:
+    """Return the resources for the next attempt: more memory for each time it ran out.
+
+    Requests grow with limits where they were given; what has no limit cannot grow.
+    """
+    if resources is None:
+        return None
+    times = sum(a.reason == OUT_OF_MEMORY for a in ended)
+    grown = {kind: dict(amounts or {}) for kind, amounts in resources.items()}
+    if growth is None or not times:
+        return grown
+    for kind in ("limits", "requests"):
+        memory = grown.get(kind, {}).get("memory")
+        if memory is None:
+            continue
+        amount = int(parse_bytes(str(memory)) * growth.factor**times)
+        grown[kind]["memory"] = format_bytes(min(amount, parse_bytes(growth.max)))
+    return grown
+
+
+def _is_worth_it(reason: str, retries: Retries) -> bool:
+    if reason in NEVER:
+        return False
+    if retries.on:
+        return reason in retries.on
+    return reason != OUT_OF_MEMORY or retries.memory is not None
+
+
+def _delay(retries: Retries, failures: int) -> timedelta:
+    backoff = retries.backoff
+    first = parse_duration(backoff.duration)
+    return min(first * backoff.factor ** min(failures - 1, 32), parse_duration(backoff.cap))

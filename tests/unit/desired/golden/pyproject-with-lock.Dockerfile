@@ -1,0 +1,13 @@
+FROM python:3.11-slim AS requirements
+RUN python3 -m venv /opt/venv
+ENV PATH="/opt/venv/bin:$PATH" PIP_DISABLE_PIP_VERSION_CHECK="1" PIP_NO_CACHE_DIR="1"
+COPY pyproject.toml uv.lock /tmp/project/
+RUN cd /tmp/project && python3 -m venv /tmp/uv && /tmp/uv/bin/pip install uv && UV_PROJECT_ENVIRONMENT=/opt/venv /tmp/uv/bin/uv sync --frozen --no-dev --no-install-project --inexact && /tmp/uv/bin/uv pip install --python /opt/venv/bin/python papermill ipykernel
+
+FROM python:3.11-slim
+RUN groupadd --non-unique --gid 1090 labfunctions && useradd --non-unique --uid 1089 --gid 1090 --create-home labfunctions
+COPY --from=requirements /opt/venv /opt/venv
+ENV PATH="/opt/venv/bin:$PATH" PYTHONUNBUFFERED="1"
+WORKDIR /app
+COPY --chown=1089:1090 . /app
+USER 1089:1090

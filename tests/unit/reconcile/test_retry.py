@@ -1,0 +1,95 @@
+"""Which failures are worth another attempt, when, and with how much memory."""
+
+from typing import Any
+
+import pytest
+
+from labfunctions_operator.api.run import Attempt
+from labfunctions_operator.api.workflow import MemoryGrowth, Retries
+from labfunctions_operator.reconcile.retry import grown_resources, next_attempt
+from tests.unit.objects import NOW, at, stamp
+
+
+def ended(*reasons: str) -> list[Attempt]:
+    return [
+        Attempt(number=n, job=f"r-{n}", reason=reason, finish_time=stamp())
+        for n, reason in enumerate(reasons, 1)
+    ]
+
+
+def retries(**words: Any) -> Retries:
+    return Retries.model_validate(words)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "allowed", "why"),
+    [
+        (["NotebookError"], retries(), None),
+        (["NotebookError"], retries(limit=2), "retry 1 of 2"),
+        (["NotebookError"] * 2, retries(limit=2), "retry 2 of 2"),
+        (["NotebookError"] * 3, retries(limit=2), None),
+        (["KernelDied"], retries(limit=1, on=["OutOfMemory"]), None),
+        (["KernelDied"], retries(limit=1, on=["KernelDied"]), "retry 1 of 1"),
+        (["ParametersInvalid"], retries(limit=9), None),
+        (["NotebookNotFound"], retries(limit=9), None),
+        (["RunnerMissing"], retries(limit=9), None),
+        (["OutOfMemory"], retries(limit=9), None),
+        (["OutOfMemory"], retries(limit=9, on=["OutOfMemory"]), "retry 1 of 9"),
+        (["OutOfMemory"], retries(limit=9, memory={"max": "4Gi"}), "retry 1 of 9"),
+        (["Disrupted"], retries(), "disruption 1 of 5"),
+        (["Disrupted"] * 5, retries(), "disruption 5 of 5"),
+        (["Disrupted"] * 6, retries(), None),
+        (["Disrupted", "NotebookError"], retries(limit=1), "retry 1 of 1"),
+        (["NotebookError", "Disrupted"], retries(limit=1), "disruption 1 of 5"),
+        (["NotebookError", "Disrupted", "NotebookError"], retries(limit=1), None),
+    ],
+)
+def test_an_attempt_follows_only_where_it_is_worth_it(
+    reasons: list[str], allowed: Retries, why: str | None
+) -> None:
+    retry = next_attempt(ended(*reasons), allowed, NOW)
+    assert (retry and retry.why) == why
+    if retry:
+        assert retry.number == len(reasons) + 1
+
+
+@pytest.mark.parametrize(
+    ("failures", "seconds"), [(1, 10), (2, 20), (3, 40), (5, 160), (6, 300), (60, 300)]
+)
+def test_each_wait_is_longer_up_to_the_cap(failures: int, seconds: int) -> None:
+    retry = next_attempt(ended(*["KernelDied"] * failures), retries(limit=100), NOW)
+    assert retry is not None
+    assert retry.at == at(seconds)
+
+
+def test_a_disruption_waits_ten_seconds_whatever_the_backoff() -> None:
+    retry = next_attempt(ended("Disrupted"), retries(backoff={"duration": "1h"}), NOW)
+    assert retry is not None
+    assert retry.at == at(10)
+
+
+@pytest.mark.parametrize(
+    ("resources", "reasons", "expected"),
+    [
+        (None, ["OutOfMemory"], None),
+        ({"limits": {"memory": "1Gi"}}, ["OutOfMemory"], {"limits": {"memory": "1536Mi"}}),
+        ({"limits": {"memory": "3Gi"}}, ["OutOfMemory"], {"limits": {"memory": "4096Mi"}}),
+        (
+            {"limits": {"memory": "1Gi", "cpu": "1"}, "requests": {"memory": "512Mi"}},
+            ["OutOfMemory"],
+            {"limits": {"memory": "1536Mi", "cpu": "1"}, "requests": {"memory": "768Mi"}},
+        ),
+        ({"limits": {"memory": "1Gi"}}, ["KernelDied"], {"limits": {"memory": "1Gi"}}),
+        ({"limits": {"cpu": "1"}}, ["OutOfMemory"], {"limits": {"cpu": "1"}}),
+    ],
+)
+def test_memory_grows_up_to_its_maximum(
+    resources: dict[str, Any] | None, reasons: list[str], expected: dict[str, Any] | None
+) -> None:
+    growth = MemoryGrowth(factor=1.5, max="4Gi")
+    assert grown_resources(resources, growth, ended(*reasons)) == expected
+
+
+def test_memory_stays_where_growth_was_not_asked_for() -> None:
+    same = {"limits": {"memory": "1Gi"}}
+    assert grown_resources(same, None, ended("OutOfMemory")) == same
