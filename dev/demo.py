@@ -1,6 +1,5 @@
 """The product on one screen: `python -m dev.demo` builds a project and runs its notebooks."""
 
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -96,9 +95,6 @@ def main() -> int:
     try:
         demo()
     except (ClusterError, PushError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except subprocess.CalledProcessError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -26,7 +26,9 @@ def install() -> dict[str, str]:
     os.environ["KUBECONFIG"] = str(local.up())
     references = ourimages.push_all()
     with step("installing the operator by Helm"):
-        helm("upgrade", "--install", RELEASE, str(CHART), "--create-namespace", *values_files())
+        # Whoever works on the kinds applies CRDs by hand, too.
+        own = ("--create-namespace", "--force-conflicts")
+        helm("upgrade", "--install", RELEASE, str(CHART), *own, *values_files())
     return references
 
 

@@ -1,9 +1,6 @@
 """Reads results from the embedded store of the local cluster, through a forwarded port."""
 
 import base64
-import re
-import select
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,14 +9,12 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.config import Config
 
-from dev.cluster.errors import ClusterError
 from dev.cluster.kubectl import Kubectl
 from dev.install import NAMESPACE
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-FORWARD_SECONDS = 30
 STORE = "labfunctions-store"
 
 
@@ -42,7 +37,7 @@ def copy_outputs(
 def open_store(kubectl: Kubectl) -> Iterator["S3Client"]:
     """Reach the store with the operator's own keys."""
     secret = kubectl.get("secret", STORE, "-n", NAMESPACE)["data"]
-    with forwarded_port(kubectl, f"service/{STORE}", 7070) as port:
+    with kubectl.forwarded_port(NAMESPACE, f"service/{STORE}", 7070) as port:
         yield boto3.client(
             "s3",
             endpoint_url=f"http://127.0.0.1:{port}",
@@ -51,20 +46,3 @@ def open_store(kubectl: Kubectl) -> Iterator["S3Client"]:
             aws_secret_access_key=base64.b64decode(secret["secretAccessKey"]).decode(),
             config=Config(s3={"addressing_style": "path"}),
         )
-
-
-@contextmanager
-def forwarded_port(kubectl: Kubectl, target: str, port: int) -> Iterator[int]:
-    """Forward a local port to a Service of the operator's namespace; yield its number."""
-    words = kubectl.command("-n", NAMESPACE, "port-forward", target, f":{port}")
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            ready, _, _ = select.select([process.stdout], [], [], FORWARD_SECONDS)
-            line = process.stdout.readline() if ready else ""
-            found = re.search(r"127\.0\.0\.1:(\d+)", line)
-            if found is None:
-                raise ClusterError(f"kubectl cannot forward a port to {target}")
-            yield int(found[1])
-        finally:
-            process.terminate()

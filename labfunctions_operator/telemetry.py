@@ -35,5 +35,6 @@ def log_as_json(level: int) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # kopf tells of each event; we say what we decide.
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    # kopf tells of each event and aiohttp of each probe; we say what we decide.
+    for name in ("kopf", "aiohttp.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)

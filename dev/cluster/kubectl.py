@@ -1,11 +1,20 @@
 """A thin hand on kubectl."""
 
 import json
+import os
+import re
+import select
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from dev.cluster.binaries import executable
 from dev.cluster.command import run, succeeds
+from dev.cluster.errors import ClusterError
+
+FORWARD_SECONDS = 30
 
 
 class Kubectl:
@@ -23,6 +32,14 @@ class Kubectl:
         """Return the words of a command, for a process of its own."""
         return [*self._base, *args]
 
+    @classmethod
+    def of_environment(cls) -> Self:
+        """Return kubectl against the cluster that KUBECONFIG names."""
+        kubeconfig = os.environ.get("KUBECONFIG")
+        if not kubeconfig:
+            raise ClusterError('KUBECONFIG is not set: eval "$(python -m dev.cluster env)"')
+        return cls(Path(kubeconfig))
+
     def run(self, *args: str, text: str | None = None) -> str:
         """Run a command and return what it prints."""
         return run([*self._base, "--request-timeout=20s", *args], text=text)
@@ -38,3 +55,19 @@ class Kubectl:
     def apply(self, manifests: str) -> None:
         """Apply manifests, server-side."""
         self.run("apply", "--server-side", "--force-conflicts", "-f", "-", text=manifests)
+
+    @contextmanager
+    def forwarded_port(self, namespace: str, target: str, port: int) -> Iterator[int]:
+        """Forward a port of this machine to one in the cluster; yield its number."""
+        words = self.command("-n", namespace, "port-forward", target, f":{port}")
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                ready, _, _ = select.select([process.stdout], [], [], FORWARD_SECONDS)
+                line = process.stdout.readline() if ready else ""
+                found = re.search(r"127\.0\.0\.1:(\d+)", line)
+                if found is None:
+                    raise ClusterError(f"kubectl cannot forward a port to {target}")
+                yield int(found[1])
+            finally:
+                process.terminate()

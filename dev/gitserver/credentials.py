@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from dev.gitserver.kubectl import NAMESPACE, kubectl
+from dev.cluster.kubectl import Kubectl
 
+NAMESPACE = "labfunctions-demo"
 HOST = f"gitserver.{NAMESPACE}.svc"
 PRIVATE_REPOSITORY = "private.git"
 _SECRET = "gitserver"
@@ -71,7 +72,8 @@ class Credentials:
     @classmethod
     def load(cls) -> Self | None:
         """Reads the server's Secret; None if there is none yet."""
-        found = kubectl("get", "secret", _SECRET, "--ignore-not-found", "-o", "json")
+        query = ("get", "secret", _SECRET, "-n", NAMESPACE, "--ignore-not-found", "-o", "json")
+        found = Kubectl.of_environment().run(*query)
         if not found:
             return None
         data = json.loads(found)["data"]

@@ -4,8 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from dev.gitserver.credentials import Credentials
-from dev.gitserver.kubectl import NAMESPACE, kubectl
+from dev.cluster.kubectl import Kubectl
+from dev.cluster.progress import wait_for
+from dev.gitserver.credentials import NAMESPACE, Credentials
 
 _MANIFEST = Path(__file__).with_name("manifest.yaml")
 _IMAGE = "image: labfunctions/gitserver"
@@ -19,14 +20,23 @@ def deploy(image: str) -> Credentials:
     """
     text = _MANIFEST.read_text()
     namespace, rest = text.split("---\n", 1)
-    kubectl("apply", "-f", "-", text=namespace)
+    kubectl = Kubectl.of_environment()
+    kubectl.run("apply", "-f", "-", text=namespace)
     credentials = Credentials.load()
     if credentials is None:
         credentials = Credentials.generate()
-        kubectl("create", "-f", "-", text=json.dumps(credentials.manifest()))
-    kubectl("apply", "-f", "-", text=rest.replace(_IMAGE, f"image: {image}"))
-    print(f"waiting for the git server in the namespace {NAMESPACE}", flush=True)
-    kubectl("rollout", "status", "deployment/gitserver", "--timeout=120s")
+        kubectl.run("create", "-f", "-", text=json.dumps(credentials.manifest()))
+    kubectl.run("apply", "-f", "-", text=rest.replace(_IMAGE, f"image: {image}"))
+    deployment = ("deployment", "gitserver", "-n", NAMESPACE)
+
+    def is_ready() -> bool:
+        found = kubectl.get(*deployment)
+        status = found["status"]
+        if status.get("observedGeneration") != found["metadata"]["generation"]:
+            return False
+        return bool(status.get("updatedReplicas") and status.get("readyReplicas"))
+
+    wait_for("the git server", is_ready, seconds=120)
     return credentials
 
 

@@ -2,19 +2,14 @@
 
 import argparse
 import os
-import re
-import select
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from dev.gitserver.credentials import Credentials
-from dev.gitserver.kubectl import command
+from dev.cluster.kubectl import Kubectl
+from dev.gitserver.credentials import NAMESPACE, Credentials
 
 BRANCH = "main"
-_FORWARD_SECONDS = 60
 _ASKPASS = "#!/bin/sh\nprintf '%s\\n' \"$PUSH_TOKEN\"\n"
 
 
@@ -36,8 +31,9 @@ def publish(folder: Path, repo: str, message: str) -> str:
     credentials = Credentials.load()
     if credentials is None:
         raise PushError("there is no git server in the cluster: run dev.gitserver.deploy first")
-    with _port_forward() as url:
-        return push(f"{url}/{repo}", credentials.push_token, folder, message)
+    kubectl = Kubectl.of_environment()
+    with kubectl.forwarded_port(NAMESPACE, "service/gitserver", 80) as port:
+        return push(f"http://127.0.0.1:{port}/{repo}", credentials.push_token, folder, message)
 
 
 def push(url: str, token: str, folder: Path, message: str) -> str:
@@ -109,22 +105,6 @@ class _Git:
 
 def _with_user(url: str) -> str:
     return url.replace("://", "://git@", 1)
-
-
-@contextmanager
-def _port_forward() -> Iterator[str]:
-    words = command("port-forward", "service/gitserver", ":80")
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            ready, _, _ = select.select([process.stdout], [], [], _FORWARD_SECONDS)
-            line = process.stdout.readline() if ready else ""
-            port = re.search(r"127\.0\.0\.1:(\d+)", line)
-            if port is None:
-                raise PushError("kubectl cannot forward a port to the git server")
-            yield f"http://127.0.0.1:{port[1]}"
-        finally:
-            process.terminate()
 
 
 def main() -> None:

@@ -64,8 +64,14 @@ def crds() -> dict[str, dict[str, Any]]:
             name_limit=run.NAME_LIMIT,
             spec_rules=[
                 (
-                    "has(self.workflowRef) || (has(self.projectRef) && has(self.notebook))",
-                    "give workflowRef, or projectRef and notebook",
+                    "has(self.from) || has(self.workflowRef) "
+                    "|| (has(self.projectRef) && has(self.notebook))",
+                    "give workflowRef, or projectRef and notebook, or from",
+                ),
+                (
+                    "!has(self.from) || !(has(self.workflowRef) || has(self.projectRef) "
+                    "|| has(self.notebook))",
+                    "from runs exactly what another Run ran: it goes with nothing else",
                 ),
                 (
                     "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",

@@ -4,13 +4,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
+    JsonValue,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
 )
 
 from labfunctions_operator.api.project import User
-from labfunctions_operator.api.types import Condition, LocalRef, Metadata, Model
+from labfunctions_operator.api.types import Condition, LocalRef, Metadata, Model, ObjectName
 from labfunctions_operator.api.workflow import Execution
 
 KIND = "Run"
@@ -27,6 +28,8 @@ class RunSpec(Execution):
 
     workflow_ref: LocalRef | None = None
     """The Workflow of the same namespace to run."""
+    from_run: Annotated[ObjectName | None, Field(alias="from")] = None
+    """Run exactly what this Run of the same namespace ran: image, notebook and parameters."""
     cancel: bool = False
     """Stop the run, keeping the notebook as it is; cannot be taken back."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=315360000)] | None = None
@@ -34,8 +37,11 @@ class RunSpec(Execution):
 
     @model_validator(mode="after")
     def _something_to_run(self) -> "RunSpec":
-        if self.workflow_ref is None and (self.notebook is None or self.project_ref is None):
-            raise ValueError("give workflowRef, or projectRef and notebook")
+        inline = self.notebook is not None and self.project_ref is not None
+        if self.from_run is None and self.workflow_ref is None and not inline:
+            raise ValueError("give workflowRef, or projectRef and notebook, or from")
+        if self.from_run and (self.workflow_ref or self.parameters or self.notebook):
+            raise ValueError("from runs exactly what another Run ran: it goes with nothing else")
         return self
 
 
@@ -47,7 +53,12 @@ class Snapshot(Execution):
     commit: str | None = None
     image: str
     inputs_hash: str | None = None
+    requirements_hash: str | None = None
+    """sha256 over the files that say what to install."""
+    notebook_sha256: str | None = None
     user: User = User()
+    image_pull_secrets: Annotated[list[LocalRef], Field(max_length=21)] = []
+    """Those of the Run or Workflow, and that of the project's registry."""
 
     @model_serializer(mode="wrap")
     def _compact(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -131,6 +142,10 @@ class RunStatus(Model):
     progress: Progress | None = None
     failure: Failure | None = None
     outputs: Outputs | None = None
+    results: dict[str, JsonValue] | None = None
+    """What the notebook returned, if that is short; all of it is in result.json."""
+    versions: dict[str, str] | None = None
+    """Of Python, papermill and the kernel that ran the notebook."""
     start_time: str | None = None
     completion_time: str | None = None
     queued_seconds: int | None = None

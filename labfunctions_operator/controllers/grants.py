@@ -54,12 +54,12 @@ class Grants:
             ),
         )
 
-    def reporter(self, path: str, signature: str) -> tuple[Key, str] | None:
-        """Return the Run and uid that a report's URL was signed for, or None if it was not."""
+    def reporter(self, path: str, signature: str) -> tuple[Key, str, int] | None:
+        """Return the Run, uid and attempt that a report's URL was signed for, if it was."""
         if not hmac.compare_digest(self._sign(path).encode(), signature.encode()):
             return None
-        namespace, name, uid = path.split("/")[3:6]
-        return Key("Run", namespace, name), uid
+        namespace, name, uid, attempt = path.split("/")[3:7]
+        return Key("Run", namespace, name), uid, int(attempt)
 
     def _sign(self, path: str) -> str:
         return hmac.new(self._key, path.encode(), hashlib.sha256).hexdigest()

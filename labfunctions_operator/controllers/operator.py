@@ -41,6 +41,7 @@ class Operator:
         self._reports = Reports(grants, self._wake)
         self._sources = SourceTracker(client, settings.cache_dir, self._source_read)
         reconcilers = Reconcilers(
+            client=client,
             world=self._world,
             sources=self._sources,
             grants=grants,

@@ -1,13 +1,14 @@
 """One reconciler for each kind: look at what exists, decide, carry it out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from labfunctions_operator.api import labels
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project
-from labfunctions_operator.api.run import Run
+from labfunctions_operator.api.run import Run, Snapshot
 from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS, Workflow
 from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.controllers.grants import Grants
@@ -15,7 +16,9 @@ from labfunctions_operator.controllers.reports import Reports
 from labfunctions_operator.controllers.source import SourceTracker
 from labfunctions_operator.controllers.world import Object, World
 from labfunctions_operator.desired.run_job import Grant
-from labfunctions_operator.errors import Denied, InvalidSpec
+from labfunctions_operator.errors import Denied, InvalidSpec, Transient
+from labfunctions_operator.kube.client import KubeClient
+from labfunctions_operator.kube.resources import EVENTS
 from labfunctions_operator.reconcile.attempt import next_number
 from labfunctions_operator.reconcile.execution import merge_execution, with_defaults
 from labfunctions_operator.reconcile.invalid import refuse
@@ -43,6 +46,7 @@ class Reconcilers:
     def __init__(
         self,
         *,
+        client: KubeClient,
         world: World,
         sources: SourceTracker,
         grants: Grants,
@@ -51,6 +55,7 @@ class Reconcilers:
         settings: Settings,
         clock: Clock = utc_now,
     ) -> None:
+        self._client = client
         self._world = world
         self._sources = sources
         self._grants = grants
@@ -68,7 +73,7 @@ class Reconcilers:
             return None
         decide = {"Project": self._project, "Workflow": self._workflow, "Run": self._run}[key.kind]
         try:
-            plan = decide(key, obj)
+            plan = await decide(key, obj)
             await self._executor.execute(plan, obj)
         except InvalidSpec as error:
             # The user's words, refused by us or by the API server: said on the object itself.
@@ -83,7 +88,7 @@ class Reconcilers:
         status = refuse(obj, now=self._clock(), **why)
         await self._executor.execute(Plan(status=status), obj)
 
-    def _project(self, key: Key, obj: Object) -> Plan:
+    async def _project(self, key: Key, obj: Object) -> Plan:
         project = parse(Project, obj)
         wait = None
         if not project.spec.suspend:
@@ -97,7 +102,7 @@ class Reconcilers:
         plan = reconcile_project(project, seen, self._settings, self._clock())
         return _no_later(plan, wait)
 
-    def _workflow(self, key: Key, obj: Object) -> Plan:
+    async def _workflow(self, key: Key, obj: Object) -> Plan:
         workflow = parse(Workflow, obj)
         seen = WorkflowObserved()
         if ref := workflow.spec.project_ref:
@@ -107,24 +112,42 @@ class Reconcilers:
             )
         return reconcile_workflow(workflow, seen, self._clock())
 
-    def _run(self, key: Key, obj: Object) -> Plan:
+    async def _run(self, key: Key, obj: Object) -> Plan:
         run = parse(Run, obj)
         if run.is_finished:
             return reconcile_run(run, RunObserved(), self._settings, self._clock())
         seen = self._observe_run(key, run)
+        if seen.jobs and not seen.pods:
+            seen = replace(seen, refusal=await self._refusal(key.namespace, seen.jobs))
         return reconcile_run(run, seen, self._settings, self._clock())
+
+    async def _refusal(self, namespace: str, jobs: Sequence[Object]) -> str | None:
+        """Ask why a Job gets no pod: quota, admission or limits are said in an Event only."""
+        job = max(jobs, key=lambda j: str(j["metadata"].get("creationTimestamp")))
+        try:
+            events = await self._client.list(
+                EVENTS,
+                namespace=namespace,
+                field_selector=f"involvedObject.uid={job['metadata']['uid']},reason=FailedCreate",
+            )
+        except (Transient, Denied):
+            return None  # it only explains; the Run goes on without
+        lines = [str(event.get("message", "")) for event in events.items]
+        return lines[-1] if lines else None
 
     def _observe_run(self, key: Key, run: Run) -> RunObserved:
         jobs = self._world.labelled("Job", labels.RUN, key.name, key.namespace)
         pods = self._world.labelled("Pod", labels.RUN, key.name, key.namespace)
-        progress = self._reports.progress(run.metadata.uid)
+        attempt = next_number(run, jobs)
+        progress = self._reports.progress(run.metadata.uid, attempt - 1)
         if run.status.attempts and not is_waiting_for_attempt(run):
             return RunObserved(jobs=jobs, pods=pods, progress=progress)
-        attempt = next_number(run, jobs)
         if attempt > 1:
             return RunObserved(
                 jobs=jobs, pods=pods, progress=progress, grant=self._regrant(run, attempt)
             )
+        if run.spec.from_run:
+            return self._observe_repeat(key, run, run.spec.from_run, jobs=jobs, pods=pods)
         found = None
         if run.spec.workflow_ref:
             found = self._world.workflow(key.namespace, run.spec.workflow_ref.name)
@@ -151,11 +174,16 @@ class Reconcilers:
             ),
         )
 
-    def _regrant(self, run: Run, attempt: int) -> Grant | None:
-        """Sign for a retry, which runs what the first attempt ran."""
-        snapshot = run.status.snapshot
-        if snapshot is None:
-            return None
+    def _observe_repeat(
+        self, key: Key, run: Run, name: str, *, jobs: list[Object], pods: list[Object]
+    ) -> RunObserved:
+        origin = self._world.run(key.namespace, name)
+        grant = None
+        if isinstance(origin, Run) and (snapshot := origin.status.snapshot):
+            grant = self._grant(run, snapshot, 1)
+        return RunObserved(origin=origin, jobs=jobs, pods=pods, grant=grant)
+
+    def _grant(self, run: Run, snapshot: Snapshot, attempt: int) -> Grant:
         return self._grants.grant(
             run,
             project=snapshot.project,
@@ -163,6 +191,11 @@ class Reconcilers:
             attempt=attempt,
             timeout=snapshot.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
         )
+
+    def _regrant(self, run: Run, attempt: int) -> Grant | None:
+        """Sign for a retry, which runs what the first attempt ran."""
+        snapshot = run.status.snapshot
+        return self._grant(run, snapshot, attempt) if snapshot else None
 
     def _certificate(self) -> dict[str, str]:
         """Read the builder's client certificate anew each time: it may be rotated under us."""

@@ -15,10 +15,11 @@ logger = logging.getLogger(__name__)
 
 BODY_LIMIT = 4096
 NAME_LIMIT = 80
+CELLS_LIMIT = 100_000
 
 
 class Reports:
-    """Holds the last progress of each live Run, by its uid.
+    """Holds the last progress of each attempt of the live Runs.
 
     Args:
         grants: Says whom a signed URL belongs to.
@@ -28,17 +29,17 @@ class Reports:
     def __init__(self, grants: Grants, on_report: Callable[[Key], None]) -> None:
         self._grants = grants
         self._on_report = on_report
-        self._progress: dict[str, Progress] = {}
+        self._progress: dict[tuple[str, int], Progress] = {}
         self._runner: web.AppRunner | None = None
 
-    def progress(self, uid: str) -> Progress | None:
-        """Return what was last reported for a Run."""
-        return self._progress.get(uid)
+    def progress(self, uid: str, attempt: int) -> Progress | None:
+        """Return what was last reported for an attempt of a Run."""
+        return self._progress.get((uid, attempt))
 
     def keep_only(self, uids: Iterable[str]) -> None:
         """Forget all other Runs."""
         live = set(uids)
-        self._progress = {uid: p for uid, p in self._progress.items() if uid in live}
+        self._progress = {k: p for k, p in self._progress.items() if k[0] in live}
 
     async def start(self, port: int) -> None:
         """Serve on all addresses of the pod."""
@@ -57,14 +58,17 @@ class Reports:
         whose = self._grants.reporter(request.path, request.query.get("signature", ""))
         if whose is None:
             raise web.HTTPForbidden(text="this URL was not signed by the operator\n")
-        key, uid = whose
+        key, uid, attempt = whose
         try:
             reported = Progress.model_validate(json.loads(await request.read())["progress"])
+            # A number that the API server cannot hold would count as a Run that is wrong.
+            if not 0 <= reported.cell <= reported.cells <= CELLS_LIMIT:
+                raise ValueError("no notebook has as many cells")
         except (ValueError, KeyError, TypeError, ValidationError):
             raise web.HTTPBadRequest(
                 text='send {"progress": {"cell": n, "cells": m, "name": ".."}}\n'
             ) from None
-        self._progress[uid] = reported.but(
+        self._progress[uid, attempt] = reported.but(
             name=reported.name[:NAME_LIMIT],
             summary=f"{reported.cell}/{reported.cells}",
             time=None,

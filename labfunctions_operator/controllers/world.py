@@ -6,14 +6,15 @@ from typing import Any, TypeVar
 from labfunctions_operator.api import labels
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project
-from labfunctions_operator.api.run import FINAL_PHASES
+from labfunctions_operator.api.run import FINAL_PHASES, Run
 from labfunctions_operator.api.types import Model
 from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.errors import InvalidSpec
-from labfunctions_operator.kube.cache import Cache
+from labfunctions_operator.kube.cache import Cache, Indexer
 from labfunctions_operator.reconcile.plan import Key
 
 Object = Mapping[str, Any]
+Held = dict[str, Any]
 M = TypeVar("M", bound=Model)
 
 _BY_PROJECT = "project"
@@ -21,14 +22,39 @@ _BY_WORKFLOW = "workflow"
 _LIVE = "live"
 
 
+class WatchedByKopf(Cache):
+    """A cache of what kopf watches: it tells of each deletion, but not up to which version.
+
+    So the answer to a write of ours which arrives after the object's deletion is known by its uid.
+    """
+
+    def __init__(self, indexers: Mapping[str, Indexer] | None = None) -> None:
+        super().__init__(indexers)
+        self._deleted: set[str] = set()
+
+    def replace(self, items: Iterable[Held], resource_version: str) -> list[Held]:
+        """Take over a list of all objects, which supersedes what is known of deletions."""
+        self._deleted.clear()
+        return super().replace(items, resource_version)
+
+    def upsert(self, obj: Held) -> bool:
+        """Take in an object unless it has been deleted."""
+        return obj["metadata"]["uid"] not in self._deleted and super().upsert(obj)
+
+    def remove(self, obj: Object) -> bool:
+        """Forget an object for good."""
+        self._deleted.add(obj["metadata"]["uid"])
+        return super().remove(obj)
+
+
 class World:
     """The caches by kind, and look-ups across them."""
 
     def __init__(self) -> None:
         self.caches: dict[str, Cache] = {
-            "Project": Cache(),
-            "Workflow": Cache({_BY_PROJECT: lambda obj: _ref(obj, "projectRef")}),
-            "Run": Cache(
+            "Project": WatchedByKopf(),
+            "Workflow": WatchedByKopf({_BY_PROJECT: lambda obj: _ref(obj, "projectRef")}),
+            "Run": WatchedByKopf(
                 {
                     _BY_PROJECT: lambda obj: _ref(obj, "projectRef") if _live(obj) else (),
                     _BY_WORKFLOW: lambda obj: _ref(obj, "workflowRef") if _live(obj) else (),
@@ -50,6 +76,10 @@ class World:
     def workflow(self, namespace: str, name: str) -> Workflow | InvalidSpec | None:
         """Return a Workflow as others see it."""
         return self._read(Workflow, "Workflow", namespace, name)
+
+    def run(self, namespace: str, name: str) -> Run | InvalidSpec | None:
+        """Return a Run as others see it."""
+        return self._read(Run, "Run", namespace, name)
 
     def labelled(self, kind: str, label: str, value: str, namespace: str) -> list[Object]:
         """Return children by one of our labels."""

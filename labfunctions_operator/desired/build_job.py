@@ -11,6 +11,8 @@ from labfunctions_operator.desired.names import build_job_name, builder_secret_n
 from labfunctions_operator.settings import Settings
 
 BUILD_UID = 1000
+SOURCE_CONTAINER = "source"
+BUILD_CONTAINER = "build"
 KEEP_SECONDS = 86400
 
 _RESTRICTED = {
@@ -144,7 +146,7 @@ def _source_container(project: Project, inputs: BuildInputs, settings: Settings)
     if git.secret_ref:
         mounts.append({**_mount("git-secret", "/etc/git-secret"), "readOnly": True})
     return {
-        "name": "source",
+        "name": SOURCE_CONTAINER,
         "image": settings.images.builder,
         "command": ["fetch-source"],
         "env": _env(
@@ -177,7 +179,7 @@ def _build_container(
         mounts.append({**_mount("registry-secret", "/etc/registry-secret"), "readOnly": True})
     insecure = registry.insecure if registry else settings.registry.insecure
     container: dict[str, Any] = {
-        "name": "build",
+        "name": BUILD_CONTAINER,
         "image": settings.images.builder,
         "command": ["build-image"],
         "env": _env(

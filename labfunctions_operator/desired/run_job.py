@@ -1,7 +1,7 @@
 """The Job of one attempt: the notebook in the project's image, and a courier beside it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ CHECKPOINT_SECONDS = 30
 # How long a finished pod may go on trying to reach the store.
 GRACE_SECONDS = 600
 NOTEBOOK = "notebook"
+MASK_PREFIX = "LABFUNCTIONS_MASK_"
 COURIER = "courier"
 
 # Any image will do that has Python with papermill, whatever Python is called there.
@@ -134,6 +135,7 @@ def _runner_config(run: Run, snapshot: Snapshot, attempt: int, now: datetime) ->
         },
         "timeoutSeconds": snapshot.timeout_seconds,
         "cellTimeoutSeconds": snapshot.cell_timeout_seconds,
+        "mask": _secret_names(snapshot.env),
     }
 
 
@@ -223,10 +225,27 @@ def _notebook(snapshot: Snapshot, config: Mapping[str, Any]) -> dict[str, Any]:
         ],
     }
     if snapshot.env_from:
-        container["envFrom"] = list(snapshot.env_from)
+        container["envFrom"] = [*snapshot.env_from, *_to_mask(snapshot.env_from)]
     if resources := _resources(snapshot):
         container["resources"] = resources
     return container
+
+
+def _to_mask(sources: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give the runner, under a prefix that it takes away, the values it must mask.
+
+    The names inside a Secret are not known here: the operator reads no Secrets of notebooks.
+    """
+    return [{**source, "prefix": MASK_PREFIX} for source in sources if source.get("secretRef")]
+
+
+def _secret_names(env: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the variables whose values come from Secrets."""
+    return [
+        str(entry.get("name"))
+        for entry in env
+        if isinstance(source := entry.get("valueFrom"), Mapping) and source.get("secretKeyRef")
+    ]
 
 
 def _resources(snapshot: Snapshot) -> dict[str, Any]:

@@ -104,10 +104,16 @@ class KubeClient:
         *,
         namespace: str | None = None,
         label_selector: str | None = None,
+        field_selector: str | None = None,
     ) -> ListResult:
         """Return a consistent list, read in pages; raises Gone if it takes too long."""
         path = resource.path(namespace=namespace)
-        query = {"limit": str(PAGE), "labelSelector": label_selector or "", "continue": ""}
+        query = {
+            "limit": str(PAGE),
+            "labelSelector": label_selector or "",
+            "fieldSelector": field_selector or "",
+            "continue": "",
+        }
         items: list[Object] = []
         while True:
             page = await self._request("list", "GET", path, query=query)

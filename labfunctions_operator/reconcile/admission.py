@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from labfunctions_operator.api.project import Project, RuntimeStatus, User
 from labfunctions_operator.api.run import Phase, Run, Snapshot
 from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS, Execution, Workflow
+from labfunctions_operator.desired.names import digest
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.execution import find_runtime, merge_execution, with_defaults
 from labfunctions_operator.reconcile.notebook import check_notebook
@@ -27,8 +28,11 @@ def admit(
     workflow: Workflow | InvalidSpec | None,
     project: Project | InvalidSpec | None,
     source: SourceSnapshot | None,
+    origin: Run | InvalidSpec | None = None,
 ) -> Snapshot | Blocked:
     """Pass a Run through its gates: workflow, project, image, notebook, parameters."""
+    if run.spec.from_run:
+        return _again(run.spec.from_run, origin)
     if not run.spec.workflow_ref:
         workflow = None
     elif not isinstance(workflow, Workflow):
@@ -50,11 +54,26 @@ def admit(
     runtime, status = found
     if status is None or status.image is None or status.phase in ("Pending", "Building"):
         return _image_pending(project, runtime.name, status)
-    if problem := _source_problem(source, status, execution):
+    same = source if source and status.tree and source.tree == status.tree else None
+    if same and (problem := _notebook_problem(same, execution)):
         return problem
     return _snapshot(
-        project=project, workflow=workflow, execution=execution, status=status, user=runtime.user
+        project=project,
+        workflow=workflow,
+        execution=execution,
+        status=status,
+        source=same,
+        user=runtime.user,
     )
+
+
+def _again(name: str, origin: Run | InvalidSpec | None) -> Snapshot | Blocked:
+    """Take over what another Run was started with: image, parameters and all."""
+    if not isinstance(origin, Run):
+        return missing("Run", name, origin)
+    if origin.status.snapshot is None:
+        return Blocked(reason="RunNotStarted", message=f"Run {name} was never started")
+    return origin.status.snapshot
 
 
 def missing(kind: str, name: str, found: object) -> Blocked:
@@ -76,7 +95,7 @@ def _image_pending(project: Project, runtime: str, status: RuntimeStatus | None)
     if status and status.phase == "Building":
         return Blocked(
             reason="ImageBuilding",
-            message=f"image {runtime} of Project {name} is being built",
+            message=f"image {runtime} of Project {name}: {status.message}",
             phase="Building",
         )
     return Blocked(
@@ -84,15 +103,11 @@ def _image_pending(project: Project, runtime: str, status: RuntimeStatus | None)
     )
 
 
-def _source_problem(
-    source: SourceSnapshot | None, status: RuntimeStatus, execution: Execution
-) -> Blocked | None:
-    """Check against the source, if what was read of it is what is in the image.
+def _notebook_problem(source: SourceSnapshot, execution: Execution) -> Blocked | None:
+    """Check against the source, which is what lies in the image.
 
     Where it is not (a ready-made image, a source that cannot be reached) the runner checks.
     """
-    if source is None or status.tree is None or source.tree != status.tree:
-        return None
     problem = check_notebook(
         source, execution.notebook or "", execution.parameters, execution.parameters_policy
     )
@@ -105,9 +120,11 @@ def _snapshot(
     workflow: Workflow | None,
     execution: Execution,
     status: RuntimeStatus,
+    source: SourceSnapshot | None,
     user: User,
 ) -> Snapshot:
     assert status.image is not None
+    notebook = source.notebooks.get(execution.notebook or "") if source else None
     words = {name: getattr(execution, name) for name in Execution.model_fields}
     return Snapshot.model_construct(
         **{
@@ -119,6 +136,8 @@ def _snapshot(
             "image": status.image,
             "runtime": status.name,
             "inputs_hash": status.inputs_hash,
+            "requirements_hash": digest(dict(source.files)) if source else None,
+            "notebook_sha256": notebook.sha256 if notebook else None,
             "timeout_seconds": execution.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
             "user": user,
         }

@@ -1,16 +1,17 @@
 """The attempts of a Run: which is the last one, and what is on record of each."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from labfunctions_operator.api import labels
 from labfunctions_operator.api.run import Attempt, Outputs, Run, Snapshot
+from labfunctions_operator.api.types import Model
 from labfunctions_operator.desired.run_job import NOTEBOOK
 from labfunctions_operator.reconcile.verdict import Verdict, notebook_started
 
 Object = Mapping[str, Any]
+M = TypeVar("M", bound=Model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,27 +46,34 @@ class Current:
 
 def find_current(run: Run, jobs: Sequence[Object], pods: Sequence[Object]) -> Current:
     """Find the last attempt among the Jobs and pods with this Run's name."""
-    job = _newest(job for job in jobs if is_owned_by(job, run.metadata.uid))
+    number = run.status.attempts[-1].number if run.status.attempts else 0
+    mine = [job for job in jobs if is_owned_by(job, run.metadata.uid)]
+    # An earlier attempt's Job is still there when the last one's was deleted by somebody.
+    job = _newest(job for job in mine if _attempt_of(job) >= number)
     if job is None:
-        number = run.status.attempts[-1].number if run.status.attempts else 0
-        mine = [p for p in pods if _attempt_of(p) == number]
         return Current(
             job=None,
-            pod=_newest(mine),
+            pod=_newest(p for p in pods if _attempt_of(p) == number),
             rows=tuple(run.status.attempts),
             snapshot=run.status.snapshot,
             outputs=run.status.outputs,
         )
     pod = _newest(p for p in pods if is_owned_by(p, job["metadata"]["uid"]))
-    annotations = job["metadata"].get("annotations", {})
-    outputs = Outputs.model_validate(json.loads(annotations[labels.OUTPUTS_ANNOTATION]))
     return Current(
         job=job,
         pod=pod,
         rows=_rows(run, job, pod),
-        snapshot=Snapshot.model_validate(json.loads(annotations[labels.SNAPSHOT_ANNOTATION])),
-        outputs=outputs,
+        snapshot=_annotated(Snapshot, job, labels.SNAPSHOT_ANNOTATION, run.status.snapshot),
+        outputs=_annotated(Outputs, job, labels.OUTPUTS_ANNOTATION, run.status.outputs),
     )
+
+
+def _annotated(model: type[M], job: Object, annotation: str, known: M | None) -> M | None:
+    """Read what a Job was started with; where someone has removed it, what status says."""
+    try:
+        return model.model_validate_json(job["metadata"]["annotations"][annotation])
+    except (KeyError, TypeError, ValueError):
+        return known
 
 
 def with_end(rows: Sequence[Attempt], verdict: Verdict, outputs: Outputs | None) -> list[Attempt]:
@@ -109,7 +117,8 @@ def _rows(run: Run, job: Object, pod: Object | None) -> tuple[Attempt, ...]:
 def _memory(job: Object) -> str | None:
     for container in job["spec"]["template"]["spec"].get("containers", []):
         if container["name"] == NOTEBOOK:
-            memory = container.get("resources", {}).get("limits", {}).get("memory")
+            limits = container.get("resources", {}).get("limits")
+            memory = limits.get("memory") if isinstance(limits, Mapping) else None
             return str(memory) if memory else None
     return None
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from labfunctions_operator.api import labels
-
-Object = Mapping[str, Any]
+from labfunctions_operator.desired.build_job import BUILD_CONTAINER, SOURCE_CONTAINER
+from labfunctions_operator.reconcile.pods import Object, container_state, waiting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class BuildOutcome:
         digest: The pushed image's digest, if it succeeded.
         error: One line for a person, if it failed.
         finished: When it ended.
+        step: What it does now, while it lasts.
     """
 
     job: str
@@ -37,6 +38,7 @@ class BuildOutcome:
     digest: str | None = None
     error: str | None = None
     finished: str | None = None
+    step: str = ""
 
 
 def read_build(job: Object, pods: Sequence[Object]) -> BuildOutcome | None:
@@ -54,9 +56,6 @@ def read_build(job: Object, pods: Sequence[Object]) -> BuildOutcome | None:
         ),
         None,
     )
-    if end is None:
-        return BuildOutcome(is_over=False, **known)
-    finished = end.get("lastTransitionTime")
     pod = next(
         (
             p
@@ -65,14 +64,26 @@ def read_build(job: Object, pods: Sequence[Object]) -> BuildOutcome | None:
         ),
         None,
     )
+    if end is None:
+        return BuildOutcome(is_over=False, step=_step(pod), **known)
+    finished = end.get("lastTransitionTime")
     messages = _messages(pod) if pod else []
     digest = next((m["digest"] for m in messages if m.get("digest")), None)
     if end["type"] == "Complete" and digest:
         return BuildOutcome(is_over=True, digest=digest, finished=finished, **known)
     error = next((m["error"] for m in messages if m.get("error")), None)
-    return BuildOutcome(
-        is_over=True, error=error or _without_message(end, pod), finished=finished, **known
-    )
+    # The first line says what is wrong; the build's log has the rest.
+    line = (error or _without_message(end, pod)).strip().partition("\n")[0]
+    return BuildOutcome(is_over=True, error=line, finished=finished, **known)
+
+
+def _step(pod: Object | None) -> str:
+    why = waiting(pod, BUILD_CONTAINER)
+    if why is None:
+        return "building the image"
+    if pod and "running" in container_state(pod, SOURCE_CONTAINER):
+        return "fetching the source"
+    return why.message
 
 
 def _what_is_built(metadata: Mapping[str, Any]) -> dict[str, str] | None:

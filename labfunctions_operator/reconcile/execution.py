@@ -20,11 +20,12 @@ def with_defaults(execution: Execution, project: Project) -> Execution:
     """Fill what neither Workflow nor Run says from the Project's defaults."""
     defaults = project.spec.defaults
     registry = project.spec.registry
-    pull_secrets = [registry.secret_ref] if registry and registry.secret_ref else []
+    own = execution.image_pull_secrets
+    secret = registry.secret_ref if registry else None
     return execution.but(
         resources=execution.resources or defaults.resources,
         timeout_seconds=execution.timeout_seconds or defaults.timeout_seconds,
-        image_pull_secrets=[*execution.image_pull_secrets, *pull_secrets],
+        image_pull_secrets=own if secret is None or secret in own else [*own, secret],
         service_account_name=execution.service_account_name or defaults.service_account_name,
     )
 

@@ -205,8 +205,10 @@ def _step(
         return _failed(project, failed, inputs, before, now)
     active = next((b for b in mine if not b.is_over), None)
     if active:
-        return _Step(status=before.but(phase="Building", message=f"building {active.commit[:12]}"))
-    status = before.but(phase="Building", message=f"building {inputs.commit[:12]}")
+        message = f"building {active.commit[:12]}: {active.step}"
+        return _Step(status=before.but(phase="Building", message=message))
+    message = f"building {inputs.commit[:12]}: waiting for the pod to be created"
+    status = before.but(phase="Building", message=message)
     job = build_build_job(project, runtime, inputs, settings)
     if settings.builder.mode == "shared":
         return _Step(status=status, apply=(build_builder_secret(project, seen.certificate), job))

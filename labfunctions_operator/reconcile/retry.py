@@ -83,16 +83,24 @@ def grown_resources(
     if resources is None:
         return None
     times = sum(a.reason == OUT_OF_MEMORY for a in ended)
-    grown = {kind: dict(amounts or {}) for kind, amounts in resources.items()}
+    grown = dict(resources)
     if growth is None or not times:
         return grown
     for kind in ("limits", "requests"):
-        memory = grown.get(kind, {}).get("memory")
-        if memory is None:
-            continue
-        amount = int(parse_bytes(str(memory)) * growth.factor**times)
-        grown[kind]["memory"] = format_bytes(min(amount, parse_bytes(growth.max)))
+        amounts = grown.get(kind)
+        if isinstance(amounts, Mapping) and amounts.get("memory"):
+            memory = _grow(str(amounts["memory"]), growth, times)
+            grown[kind] = {**amounts, "memory": memory}
     return grown
+
+
+def _grow(memory: str, growth: MemoryGrowth, times: int) -> str:
+    try:
+        before = parse_bytes(memory)
+    except ValueError:
+        return memory  # a form of quantity that only the API server knows
+    amount = min(int(before * growth.factor**times), parse_bytes(growth.max))
+    return format_bytes(max(before, amount))
 
 
 def _is_worth_it(reason: str, retries: Retries) -> bool:
@@ -105,5 +113,7 @@ def _is_worth_it(reason: str, retries: Retries) -> bool:
 
 def _delay(retries: Retries, failures: int) -> timedelta:
     backoff = retries.backoff
-    first = parse_duration(backoff.duration)
-    return min(first * backoff.factor ** min(failures - 1, 32), parse_duration(backoff.cap))
+    first, cap = parse_duration(backoff.duration), parse_duration(backoff.cap)
+    # In seconds: before it is capped, so long a wait may be more than a timedelta holds.
+    seconds = first.total_seconds() * backoff.factor ** min(failures - 1, 32)
+    return timedelta(seconds=min(seconds, cap.total_seconds()))

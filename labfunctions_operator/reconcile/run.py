@@ -11,12 +11,13 @@ from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.run import Failure, Outputs, Phase, Progress, Run, Snapshot
 from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS, Retries, Workflow
-from labfunctions_operator.desired.run_job import Grant, build_run_job
+from labfunctions_operator.desired.run_job import NOTEBOOK, Grant, build_run_job
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.admission import Blocked, admit
 from labfunctions_operator.reconcile.attempt import Current, find_current, with_end
 from labfunctions_operator.reconcile.execution import merge_execution
 from labfunctions_operator.reconcile.plan import Event, Plan, Ref
+from labfunctions_operator.reconcile.pods import Waiting, is_over, refused, waiting
 from labfunctions_operator.reconcile.retry import (
     DISRUPTED,
     Retry,
@@ -27,10 +28,8 @@ from labfunctions_operator.reconcile.source import SourceSnapshot
 from labfunctions_operator.reconcile.verdict import (
     SUCCEEDED,
     Verdict,
-    Waiting,
     judge,
     notebook_started,
-    waiting,
 )
 from labfunctions_operator.settings import Settings
 
@@ -54,6 +53,8 @@ class RunObserved:
         workflow: The Workflow it names; InvalidSpec where that cannot be read.
         project: The Project of Workflow or Run.
         source: The project's source as last read, if it was.
+        origin: The Run that this one repeats, if it does.
+        refusal: Why the Job gets no pod, in the words of who refuses it.
         jobs: Jobs with the names of its attempts, whoever owns them.
         pods: Pods of those Jobs.
         progress: The courier's last report.
@@ -63,6 +64,8 @@ class RunObserved:
     workflow: Workflow | InvalidSpec | None = None
     project: Project | InvalidSpec | None = None
     source: SourceSnapshot | None = None
+    origin: Run | InvalidSpec | None = None
+    refusal: str | None = None
     jobs: Sequence[Object] = field(default=())
     pods: Sequence[Object] = field(default=())
     progress: Progress | None = None
@@ -81,11 +84,23 @@ def reconcile_run(run: Run, seen: RunObserved, settings: Settings, now: datetime
     if current.has_ended:
         return _after_end(run, current, seen, settings, now)
     verdict = _verdict(current, now)
+    if verdict and _may_still_start(current):
+        if current.stopping:
+            return Plan(delete=_delete_job(current))
+        return _stop(run, current, verdict.reason, verdict.message, now)
     if verdict:
         return _conclude(run, current, verdict, seen, now)
-    if current.stopping:
+    if current.stopping or current.job is None:
+        # A pod whose Job was deleted still has time to end and to store its notebook.
         return Plan(delete=_delete_job(current))
     return _follow(run, current, seen, now)
+
+
+def _may_still_start(current: Current) -> bool:
+    """Whether a pod that was given up would go on trying: its Job has to go first."""
+    if current.job is None or current.pod is None or is_over(current.pod):
+        return False
+    return "deletionTimestamp" not in current.pod["metadata"]
 
 
 def is_waiting_for_attempt(run: Run) -> bool:
@@ -110,7 +125,13 @@ def _admit(run: Run, seen: RunObserved, settings: Settings, now: datetime) -> Pl
     if seen.jobs:
         still = Blocked(reason="Waiting", message="a Job of a deleted Run of this name still ends")
         return _block(run, still, seen, now)
-    admitted = admit(run, workflow=seen.workflow, project=seen.project, source=seen.source)
+    admitted = admit(
+        run,
+        workflow=seen.workflow,
+        project=seen.project,
+        source=seen.source,
+        origin=seen.origin,
+    )
     if isinstance(admitted, Blocked):
         return _block(run, admitted, seen, now)
     return _start(run, admitted, 1, seen, settings, now=now)
@@ -154,7 +175,9 @@ def _follow(run: Run, current: Current, seen: RunObserved, now: datetime) -> Pla
         queue = current.snapshot.queue_name if current.snapshot else None
         queued = Waiting(reason="Queued", message=f"waiting in queue {queue}")
         return _wait(run, current, queued, now, phase="Queued")
-    why = waiting(current.pod)
+    why = waiting(current.pod, NOTEBOOK)
+    if current.pod is None and seen.refusal:
+        why = refused(seen.refusal)
     if why is not None:
         return _wait(run, current, why, now, phase="Starting")
     return _running(run, current, seen, now)
@@ -178,8 +201,17 @@ def _wait(run: Run, current: Current, why: Waiting, now: datetime, *, phase: Pha
     if old and old.reason == why.reason == "ImagePullFailed":
         message = old.message  # kubelet words the same failure in two ways, in turn
     status = _status(run, None, (why.reason, message), now, phase=phase, **_recorded(current))
-    again = [t for t in (left, None if why.reason in ("Starting", "Queued") else 30.0) if t]
+    again = [t for t in (left, _look_again(why, current)) if t is not None]
     return Plan(status=status, requeue_after=min(again, default=None))
+
+
+def _look_again(why: Waiting, current: Current) -> float | None:
+    """Say after how long to look at a wait of which no event of Job or pod tells the end."""
+    if why.reason == "Queued":
+        return None
+    if current.pod is None:
+        return 5.0
+    return None if why.reason == "Starting" else 30.0
 
 
 def _running(run: Run, current: Current, seen: RunObserved, now: datetime) -> Plan:
@@ -361,6 +393,8 @@ def _finish(run: Run, current: Current, verdict: Verdict, seen: RunObserved, now
         duration_seconds=_seconds(started, finished),
         progress=verdict.progress or seen.progress or run.status.progress,
         failure=verdict.failure,
+        results=verdict.results,
+        versions=verdict.versions,
     )
     event = Event(type="Warning", reason=verdict.reason, message=message)
     return Plan(status=status, events=() if succeeded else (event,))

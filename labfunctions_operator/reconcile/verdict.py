@@ -6,21 +6,26 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from labfunctions_operator.api.run import Cell, ExceptionInfo, Failure, Progress
 from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.api.types import Model
 from labfunctions_operator.desired.run_job import COURIER, NOTEBOOK
-
-Object = Mapping[str, Any]
+from labfunctions_operator.reconcile.pods import (
+    Object,
+    container_state,
+    is_over,
+    one_line,
+    pod_condition,
+    waiting,
+)
 
 SUCCEEDED = "Succeeded"
 # How long a container may fail to start for a reason that someone can still mend.
 START_PATIENCE = timedelta(minutes=5)
-
-_PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
-_CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+# A pod's deletion timestamp is the end of its grace period; a living kubelet needs no more.
+LOST_AFTER = timedelta(seconds=30)
 
 
 class RunnerResult(Model):
@@ -31,6 +36,8 @@ class RunnerResult(Model):
     cell: Cell | None = None
     exception: ExceptionInfo | None = None
     progress: Progress | None = None
+    results: dict[str, JsonValue] | None = None
+    versions: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +52,8 @@ class Verdict:
         started: When the notebook's container started, if it did.
         finished: When it ended.
         stored: The files that reached the store.
+        results: What the notebook returned.
+        versions: Of what ran it.
     """
 
     reason: str
@@ -54,14 +63,8 @@ class Verdict:
     started: str | None = None
     finished: str | None = None
     stored: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Waiting:
-    """Why an attempt does not run yet: a stable reason and one line for a person."""
-
-    reason: str
-    message: str
+    results: Mapping[str, Any] | None = None
+    versions: Mapping[str, str] | None = None
 
 
 def judge(job: Object | None, pod: Object | None, now: datetime) -> Verdict | None:
@@ -71,39 +74,30 @@ def judge(job: Object | None, pod: Object | None, now: datetime) -> Verdict | No
     """
     if pod is None:
         return _without_pod(job)
-    if _is_over(pod):
+    if is_over(pod):
         return _of_ended_pod(pod)
+    left = lost_in(pod, now)
+    if left is not None and left <= 0:
+        return _failed(
+            "Disrupted",
+            "the pod had to end and never did: its node is lost",
+            started=notebook_started(pod),
+            finished=rfc3339(now),
+        )
     return _never_starts(pod, now)
 
 
-def waiting(pod: Object | None) -> Waiting | None:
-    """Say why a pod does not run its notebook yet, or None once it does."""
-    if pod is None:
-        return Waiting(reason="Starting", message="waiting for the pod to be created")
-    state = _state(pod, NOTEBOOK)
-    if "running" in state or "terminated" in state:
+def lost_in(pod: Object | None, now: datetime) -> float | None:
+    """Return the seconds after which a pod that must end counts as lost with its node."""
+    deadline = (pod or {}).get("metadata", {}).get("deletionTimestamp")
+    if not deadline:
         return None
-    for status in _statuses(pod):
-        wait = status.get("state", {}).get("waiting", {})
-        if wait.get("reason") in _PULL_REASONS:
-            return Waiting(
-                reason="ImagePullFailed",
-                message=f"cannot pull {status.get('image', 'the image')}:"
-                f" {_line(wait.get('message') or wait['reason'])}",
-            )
-        if wait.get("reason") in _CONFIG_REASONS:
-            text = _line(wait.get("message") or wait["reason"])
-            return Waiting(reason="StartError", message=f"the container cannot start: {text}")
-    scheduled = _pod_condition(pod, "PodScheduled")
-    if scheduled.get("status") == "False":
-        text = _line(scheduled.get("message") or "no node fits yet")
-        return Waiting(reason="Unschedulable", message=text)
-    return Waiting(reason="Starting", message="pulling images and starting the pod")
+    return (parse_time(deadline) + LOST_AFTER - now).total_seconds()
 
 
 def notebook_started(pod: Object | None) -> str | None:
     """Return when the notebook's container started, if it runs or ran."""
-    state = _state(pod, NOTEBOOK) if pod else {}
+    state = container_state(pod, NOTEBOOK) if pod else {}
     started = (state.get("running") or state.get("terminated") or {}).get("startedAt")
     return str(started) if started else None
 
@@ -126,20 +120,18 @@ def _without_pod(job: Object | None) -> Verdict | None:
     )
 
 
-def _is_over(pod: Object) -> bool:
-    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
-
-
 def _of_ended_pod(pod: Object) -> Verdict:
     status = pod["status"]
-    terminated = _state(pod, NOTEBOOK).get("terminated", {})
+    terminated = container_state(pod, NOTEBOOK).get("terminated", {})
     stored, upload_error = _courier_result(pod)
-    times = {
+    times: dict[str, Any] = {
         "started": notebook_started(pod),
         "finished": terminated.get("finishedAt") or status.get("startTime"),
         "stored": stored,
     }
     result = _runner_result(terminated.get("message"))
+    if result:
+        times |= {"results": result.results, "versions": result.versions}
     if result and result.reason == SUCCEEDED:
         if upload_error:
             return _failed(
@@ -174,27 +166,29 @@ def _of_ended_pod(pod: Object) -> Verdict:
 def _without_result(pod: Object, terminated: Mapping[str, Any]) -> tuple[str, str]:
     """Explain an end of which the runner could say nothing."""
     status = pod["status"]
-    target = _pod_condition(pod, "DisruptionTarget")
+    target = pod_condition(pod, "DisruptionTarget")
     code = terminated.get("exitCode")
     if terminated.get("reason") == "OOMKilled":
         limit = _memory_limit(pod)
         return "OutOfMemory", f"the notebook used more memory than its limit{limit}"
     if status.get("reason") == "Evicted" or target.get("status") == "True":
         text = status.get("message") or target.get("message") or "the pod was evicted"
-        return "Disrupted", _line(text)
+        return "Disrupted", one_line(text)
     if code == 127:
         return "RunnerMissing", "the image has no python; build it from a project, or add papermill"
     if terminated.get("reason") in ("StartError", "ContainerCannotRun"):
-        return "StartError", _line(terminated.get("message") or "the container did not start")
+        return "StartError", one_line(terminated.get("message") or "the container did not start")
     if code == 137:
         return "KernelDied", "the notebook's container was killed from outside (SIGKILL)"
     if code is None:
-        return "Disrupted", _line(status.get("message") or "the pod ended before the notebook ran")
+        return "Disrupted", one_line(
+            status.get("message") or "the pod ended before the notebook ran"
+        )
     return "InternalError", f"the runner ended with exit code {code} and left no result"
 
 
 def _never_starts(pod: Object, now: datetime) -> Verdict | None:
-    why = waiting(pod)
+    why = waiting(pod, NOTEBOOK)
     if why is None or why.reason not in ("ImagePullFailed", "StartError"):
         return None
     created = pod.get("metadata", {}).get("creationTimestamp")
@@ -229,13 +223,13 @@ def _runner_result(text: str | None) -> RunnerResult | None:
 
 
 def _courier_result(pod: Object) -> tuple[tuple[str, ...], str | None]:
-    terminated = _state(pod, COURIER).get("terminated", {})
+    terminated = container_state(pod, COURIER).get("terminated", {})
     try:
         report = json.loads(terminated.get("message") or "")
         stored, error = tuple(report.get("uploads") or {}), report.get("error")
     except (ValueError, AttributeError, TypeError, RecursionError):
         return (), "the courier was stopped before it could finish"
-    return stored, _line(str(error)) if error else None
+    return stored, one_line(str(error)) if error else None
 
 
 def _memory_limit(pod: Object) -> str:
@@ -244,27 +238,3 @@ def _memory_limit(pod: Object) -> str:
             limit = container.get("resources", {}).get("limits", {}).get("memory")
             return f" of {limit}" if limit else ""
     return ""
-
-
-def _statuses(pod: Object) -> list[Object]:
-    status = pod.get("status", {})
-    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-
-
-def _state(pod: Object, container: str) -> Mapping[str, Any]:
-    for status in _statuses(pod):
-        if status.get("name") == container:
-            state: Mapping[str, Any] = status.get("state") or {}
-            return state
-    return {}
-
-
-def _pod_condition(pod: Object, type: str) -> Mapping[str, Any]:
-    conditions = pod.get("status", {}).get("conditions") or []
-    return next((c for c in conditions if c.get("type") == type), {})
-
-
-def _line(text: str) -> str:
-    """Make one line of a message, short enough to read."""
-    line = " ".join(text.split())
-    return line if len(line) <= 400 else line[:399] + "…"

@@ -95,14 +95,13 @@ def test_the_operator_is_granted_what_it_needs_and_nothing_else(
     assert granted(release.get("ClusterRole", "labfunctions-operator")) == {
         "labfunctions.io/projects": read,
         "labfunctions.io/workflows": read,
-        "labfunctions.io/runs": read | {"create", "delete"},
-        "labfunctions.io/projects/status": {"patch", "update"},
-        "labfunctions.io/workflows/status": {"patch", "update"},
-        "labfunctions.io/runs/status": {"patch", "update"},
-        "batch/jobs": read | {"create", "patch", "delete"},
-        "/pods": read | {"delete"},
-        "/events": {"create", "patch"},
-        "events.k8s.io/events": {"create", "patch"},
+        "labfunctions.io/runs": read | {"delete"},
+        "labfunctions.io/projects/status": {"patch"},
+        "labfunctions.io/workflows/status": {"patch"},
+        "labfunctions.io/runs/status": {"patch"},
+        "batch/jobs": read | {"create", "delete"},
+        "/pods": read,
+        "/events": {"list", "create"},
         "/secrets": {"get", "create", "patch"},
     }
 

@@ -1,8 +1,9 @@
-"""Checks values against a CustomResourceDefinition's schema, as strictly as the API server prunes."""
+"""Checks values against the schema of a CustomResourceDefinition, and what it would prune."""
 
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from labfunctions_operator.api.crd import crds
@@ -29,6 +30,7 @@ _BOUNDS = (
 )
 
 
+@cache
 def schema_of(kind: str) -> Schema:
     """The whole schema of one of our kinds."""
     [crd] = [c for c in crds().values() if c["spec"]["names"]["kind"] == kind]

@@ -70,6 +70,10 @@ class Bench:
         except AssertionError:
             raise AssertionError(f"{kind} {name} is not {reason} but {last}") from None
 
+    def await_status(self, kind: str, name: str) -> None:
+        """Wait for the first words of the operator about an object."""
+        until(lambda: self.get(kind, name).get("status"), f"{kind} {name} has a status")
+
     def message(self, kind: str, name: str, type: str = "") -> str:
         type = type or ("Succeeded" if kind == "Run" else "Ready")
         return str(condition(self.get(kind, name), type).get("message", ""))
@@ -92,7 +96,8 @@ class Bench:
         def ready() -> bool:
             found = self.get("Project", project)
             [runtime] = found["status"]["runtimes"]
-            return runtime.get("image") == image and condition(found, "Ready")["status"] == "True"
+            is_ready: bool = condition(found, "Ready")["status"] == "True"
+            return is_ready and runtime.get("image") == image
 
         until(ready, f"Project {project} has image {image}")
         return image

@@ -95,7 +95,14 @@ def repository(git_server: HttpGit, tmp_path: Path) -> Repository:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     port = free_port()
     root = tmp_path_factory.mktemp("operator-store")
-    command = [executable("versitygw"), "--port", f"127.0.0.1:{port}", "--quiet", "posix", root]
+    command: list[str | Path] = [
+        executable("versitygw"),
+        "--port",
+        f"127.0.0.1:{port}",
+        "--quiet",
+        "posix",
+        root,
+    ]
     server = S3Server(command, port, "access", "s3cret-key")
     server.start()
     yield server

@@ -58,7 +58,7 @@ class Kubelet:
         self._heart.join()
 
     def pod(self, namespace: str, *, seconds: float = 15, **labels: str) -> Object:
-        """Wait for a pod with these labels of ours that is bound to the node and has not started."""
+        """Wait for a pod with these labels of ours that is bound and has not started."""
         selector = ",".join(f"labfunctions.io/{k}={v}" for k, v in labels.items())
 
         def bound() -> Object | None:
@@ -108,23 +108,22 @@ class Kubelet:
         spec = pod["spec"]
         images = {c["name"]: c["image"] for c in (*spec["initContainers"], *spec["containers"])}
         inits = {c["name"] for c in spec["initContainers"]}
-        described = {True: [], False: []}
-        for name, state in states.items():
-            described[name in inits].append(
-                {
-                    "name": name,
-                    "state": state,
-                    "ready": "running" in state,
-                    "restartCount": 0,
-                    "image": images[name],
-                    "imageID": "",
-                }
-            )
+        described = [
+            {
+                "name": name,
+                "state": state,
+                "ready": "running" in state,
+                "restartCount": 0,
+                "image": images[name],
+                "imageID": "",
+            }
+            for name, state in states.items()
+        ]
         change = {
             "phase": phase,
             "startTime": now(),
-            "initContainerStatuses": described[True],
-            "containerStatuses": described[False],
+            "initContainerStatuses": [d for d in described if d["name"] in inits],
+            "containerStatuses": [d for d in described if d["name"] not in inits],
             **status,
         }
         metadata = pod["metadata"]

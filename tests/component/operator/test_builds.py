@@ -13,6 +13,10 @@ def commit_of(project: Object) -> str:
     return str(project["status"]["source"]["commit"])
 
 
+def await_commit(bench: Bench, commit: str) -> None:
+    until(lambda: commit_of(bench.get("Project", "wine")) == commit, f"{commit} is known")
+
+
 def test_same_inputs_are_built_once(bench: Bench, repository: Repository) -> None:
     first = repository.git("rev-parse", "HEAD")
     bench.create(built_project(bench.namespace, repository.url))
@@ -23,11 +27,11 @@ def test_same_inputs_are_built_once(bench: Bench, repository: Repository) -> Non
     assert bench.build("b") != image
     # Back to what was built before, by a new commit, by a tag, by a restart of the operator.
     third = repository.commit({"requirements.txt": before})
-    until(lambda: commit_of(bench.get("Project", "wine")) == third, "the new commit is known")
+    await_commit(bench, third)
     [runtime] = bench.get("Project", "wine")["status"]["runtimes"]
     assert (runtime["phase"], runtime["image"]) == ("Ready", image)
     bench.patch("Project", "wine", source={"git": {"ref": first}})
-    until(lambda: commit_of(bench.get("Project", "wine")) == first, "the old commit is known")
+    await_commit(bench, first)
     bench.operator.restart()
     time.sleep(2)
     assert bench.get("Project", "wine")["status"]["runtimes"][0]["image"] == image
@@ -39,7 +43,7 @@ def test_commit_outside_of_path_builds_nothing(bench: Bench, repository: Reposit
     bench.create(built_project(bench.namespace, repository.url, git={"path": "wine"}))
     image = bench.build("a")
     commit = repository.commit({"README.md": "Wine"}, "Explain")
-    until(lambda: commit_of(bench.get("Project", "wine")) == commit, "the commit is known")
+    await_commit(bench, commit)
     found = bench.get("Project", "wine")
     assert found["status"]["source"]["message"] == "Explain"
     assert found["status"]["runtimes"][0]["image"] == image
@@ -47,6 +51,37 @@ def test_commit_outside_of_path_builds_nothing(bench: Bench, repository: Reposit
     repository.commit({"wine/analysis.ipynb": notebook("trees = 200")})
     bench.build("b")
     assert len(bench.builds()) == 2
+
+
+def test_commits_during_a_build_wait_for_its_end(bench: Bench, repository: Repository) -> None:
+    bench.create(built_project(bench.namespace, repository.url))
+    pod = bench.build_pod()
+    for number in range(2):
+        commit = repository.commit({"lib.py": f"x = {number}"})
+        await_commit(bench, commit)
+    assert len(bench.builds()) == 1
+    bench.kubelet.finish_build(pod, {"digest": "sha256:" + "a" * 64})
+    bench.build("b")
+    # The commit in between was overtaken.
+    assert len(bench.builds()) == 2
+    [version, newer] = bench.get("Project", "wine")["status"]["versions"]
+    assert (version["image"][-1], newer["image"][-1]) == ("a", "b")
+
+
+def test_suspended_project_follows_nothing(bench: Bench, repository: Repository) -> None:
+    bench.create(built_project(bench.namespace, repository.url), workflow(bench.namespace))
+    image = bench.build("a")
+    bench.patch("Project", "wine", suspend=True)
+    bench.await_reason("Project", "wine", "Suspended")
+    first = commit_of(bench.get("Project", "wine"))
+    second = repository.commit({"lib.py": "x = 1"})
+    bench.create(run(bench.namespace))
+    assert bench.complete("first")["status"]["snapshot"]["image"] == image
+    time.sleep(2)
+    assert commit_of(bench.get("Project", "wine")) == first
+    bench.patch("Project", "wine", suspend=False)
+    bench.build("b")
+    assert commit_of(bench.get("Project", "wine")) == second
 
 
 def test_new_image_is_for_new_runs(bench: Bench, repository: Repository) -> None:

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from dev.gitserver.server import Backend, make_server
 from tests.providers.provider_servers import HttpGit, Repository, free_port
 
-from .api import Object, condition, until
+from .api import Object, condition
 from .bench import Bench
 from .objects import (
     built_project,
@@ -59,7 +58,7 @@ def wrong_token(source: Source) -> tuple[Object, Callable[[], None]]:
 
 def no_credentials(source: Source) -> tuple[Object, Callable[[], None]]:
     source.server.read_tokens[source.name] = "right"
-    return {}, lambda: source.server.read_tokens.clear()
+    return {}, source.server.read_tokens.clear
 
 
 def missing_secret(source: Source) -> tuple[Object, Callable[[], None]]:
@@ -125,6 +124,7 @@ def test_source_says_what_is_wrong_and_recovers(
     bench: Bench,
     repository: Repository,
     git_server: HttpGit,
+    *,
     fault: Callable[[Source], tuple[Object, Callable[[], None]]],
     reason: str,
     message: str,
@@ -280,28 +280,44 @@ def test_run_that_cannot_become_a_job_fails_with_the_field(
     bench.complete("good")
 
 
-def test_broken_projects_do_not_delay_a_good_one(
-    bench: Bench, repository: Repository, tmp_path: Path
+def test_quota_is_named_and_the_run_starts_once_there_is_room(
+    bench: Bench, repository: Repository
 ) -> None:
-    broken = {
-        "ref": {"ref": "nowhere"},
-        "closed": {"url": f"http://127.0.0.1:{free_port()}/a.git"},
-        "name": {"url": "http://no-such-host.invalid/a.git"},
-        "escape": {"path": "../.."},
-        "secret": {"secretRef": {"name": "nowhere"}},
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"namespace": bench.namespace, "name": "none"},
+        "spec": {"hard": {"count/jobs.batch": "0"}},
     }
-    for name, git in broken.items():
+    bench.create(quota, project(bench.namespace, repository.url))
+    bench.await_reason("Project", "wine", "Ready")
+    bench.await_status("ResourceQuota", "none")
+    bench.create(inline_run(bench.namespace))
+    bench.await_reason("Run", "first", "Forbidden")
+    assert "exceeded quota: none" in bench.message("Run", "first")
+    assert bench.footprint.count(bench.namespace, "create jobs") <= 2
+    bench.api.delete("ResourceQuota", bench.namespace, "none")
+    # Whatever touches the Run ends the wait of a minute.
+    bench.api.patch("Run", bench.namespace, "first", {"metadata": {"labels": {"a": "b"}}})
+    bench.complete("first")
+
+
+def test_broken_projects_do_not_delay_a_good_one(bench: Bench, repository: Repository) -> None:
+    broken = {
+        "ref": ({"ref": "nowhere"}, "RefNotFound"),
+        "closed": ({"url": f"http://127.0.0.1:{free_port()}/a.git"}, "RepositoryUnreachable"),
+        "name": ({"url": "http://no-such-host.invalid/a.git"}, "RepositoryUnreachable"),
+        "escape": ({"path": "../.."}, "InvalidSpec"),
+        "secret": ({"secretRef": {"name": "nowhere"}}, "SecretInvalid"),
+    }
+    for name, (git, _) in broken.items():
         bench.create(project(bench.namespace, repository.url, name, git=git))
     bench.create(built_project(bench.namespace, repository.url), workflow(bench.namespace))
     bench.create(run(bench.namespace))
     bench.build()
     bench.complete("first")
-    for name in broken:
-        until(
-            lambda name=name: condition(bench.get("Project", name), "Ready")["status"] == "False",
-            f"Project {name} says what is wrong",
-            seconds=30,
-        )
+    for name, (_, reason) in broken.items():
+        bench.await_reason("Project", name, reason)
 
 
 def test_projects_of_one_name_in_two_namespaces_do_not_mix(

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 
 from dev.cluster.controlplane import ControlPlane
+from labfunctions_operator.controllers.world import World
 from tests.providers.provider_servers import Repository
 
 from .api import until
@@ -97,6 +98,18 @@ def test_restart_of_the_api_server_in_mid_run(
     assert bench.footprint.count(bench.namespace, "create jobs") == 4
 
 
+def test_late_answer_does_not_bring_a_deleted_object_back() -> None:
+    cache = World().caches["Project"]
+    for version, uid in (("5", "old"), ("9", "new")):
+        obj = project("team", "https://git.test/wine.git")
+        obj["metadata"] |= {"uid": uid, "resourceVersion": version}
+        assert cache.upsert(obj)
+        cache.remove(obj)
+        written = {**obj, "metadata": {**obj["metadata"], "resourceVersion": f"{version}1"}}
+        assert not cache.upsert(written)
+    assert cache.objects() == []
+
+
 def test_deleted_project_is_forgotten(
     bench: Bench, repository: Repository, asked: Counter[str]
 ) -> None:
@@ -104,7 +117,7 @@ def test_deleted_project_is_forgotten(
     for number in range(10):
         name = f"p{number}"
         bench.create(project(bench.namespace, repository.url, name, git={"ref": "nowhere"}))
-        until(lambda name=name: bench.get("Project", name).get("status"), "it has a status")
+        bench.await_status("Project", name)
         bench.api.delete("Project", bench.namespace, name)
     time.sleep(2)
     before = asked[repository.bare.name]

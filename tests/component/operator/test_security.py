@@ -13,7 +13,7 @@ from .api import Api, Object, until
 from .bench import Bench, courier_config
 from .kubelet import SUCCEEDED
 from .objects import built_project, inline_run, project, secret
-from .process import USER, Footprint, OperatorProcess
+from .process import USER, Footprint
 
 CORE, OURS, BATCH = "", "labfunctions.io", "batch"
 
@@ -44,8 +44,9 @@ CORE, OURS, BATCH = "", "labfunctions.io", "batch"
         ("create", "rbac.authorization.k8s.io", "clusterrolebindings", False),
     ],
 )
+@pytest.mark.usefixtures("_operator")
 def test_rights_of_the_operator(
-    api: Api, _operator: OperatorProcess, verb: str, group: str, resource: str, allowed: bool
+    api: Api, verb: str, group: str, resource: str, *, allowed: bool
 ) -> None:
     name, _, subresource = resource.partition("/")
     asked = {
@@ -112,10 +113,18 @@ def test_reports_need_the_operators_signature(bench: Bench, repository: Reposito
         "of another Run": f"{bare}?{urlsplit(urls['second']).query}",
         "of another attempt": f"{bare[:-1]}2?signature={signature}",
     }
+    huge = json.dumps({"progress": {"cell": 1, "cells": 10**30}}).encode()
     with urllib3.PoolManager() as pool:
         for what, url in forged.items():
             assert pool.request("POST", url, body=body).status == 403, what
-        for wrong in (b"", b"[]", b"\xff", b'{"progress": 1}', b'{"progress": {"cell": "a"}}'):
+        for wrong in (
+            b"",
+            b"[]",
+            b"\xff",
+            b'{"progress": 1}',
+            b'{"progress": {"cell": "a"}}',
+            huge,
+        ):
             assert pool.request("POST", urls["first"], body=wrong).status == 400, wrong
         assert pool.request("POST", urls["first"], body=b" " * 5000).status == 413
         assert "progress" not in bench.get("Run", "first")["status"]

@@ -1,9 +1,11 @@
 """How a Run ends, by what the kubelet says of its pod."""
 
 import json
+import time
 from typing import Any
 
 import pytest
+import urllib3
 
 from tests.providers.provider_servers import Repository
 
@@ -81,6 +83,31 @@ def test_end_of_the_pod_gives_reason_and_message(
         assert status["outputs"]["notebook"].endswith("/notebook.ipynb")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"reason": ""},
+        {"reason": "Two Words\n", "message": "m\0" * 3000},
+        {"reason": "x" * 2000},
+        {"reason": "NotebookError", "cell": {"index": 10**30, "source": "\ud800"}},
+        {"reason": "NotebookError", "progress": {"cell": -(10**30), "cells": 10**30}},
+        {"reason": ["NotebookError"]},
+        {"reason": "Succeeded", "progress": {"cell": 1e400, "cells": 1}},
+    ],
+)
+def test_run_ends_whatever_the_users_code_wrote_as_its_result(
+    bench: Bench, repository: Repository, said: Object
+) -> None:
+    pod = start(bench, repository)
+    bench.kubelet.finish(pod, said, exit_code=1)
+
+    def has_ended() -> bool:
+        ended: bool = bench.get("Run", "first")["status"]["phase"] in ("Failed", "Succeeded")
+        return ended
+
+    until(has_ended, "the Run has ended")
+
+
 def test_image_that_cannot_be_pulled_is_named_and_recovers(
     bench: Bench, repository: Repository
 ) -> None:
@@ -100,6 +127,22 @@ def test_image_that_cannot_be_pulled_is_named_and_recovers(
     bench.await_reason("Run", "first", "Running")
     bench.kubelet.finish(pod, SUCCEEDED)
     bench.await_reason("Run", "first", "Succeeded")
+
+
+def test_secret_that_is_missing_is_named(bench: Bench, repository: Repository) -> None:
+    bench.create(
+        project(bench.namespace, repository.url),
+        inline_run(bench.namespace, envFrom=[{"secretRef": {"name": "nowhere"}}]),
+    )
+    text = 'secret "nowhere" not found'
+    waiting = {"waiting": {"reason": "CreateContainerConfigError", "message": text}}
+    pod = bench.pod("first")
+    bench.kubelet.report(pod, "Pending", {"notebook": waiting})
+    bench.await_reason("Run", "first", "StartError")
+    assert text in bench.message("Run", "first")
+    bench.kubelet.run(pod)
+    bench.await_reason("Run", "first", "Running")
+    bench.kubelet.finish(pod, SUCCEEDED)
 
 
 def test_pod_that_fits_on_no_node_says_so(bench: Bench, repository: Repository) -> None:
@@ -157,6 +200,58 @@ def test_disruption_is_followed_by_one_more_attempt(bench: Bench, repository: Re
         assert reasons == ["Disrupted", "Succeeded"]
         assert done["status"]["outputs"]["notebook"].endswith("/2/notebook.ipynb")
     assert bench.footprint.count(bench.namespace, "create jobs") == 2 * len(disruptions)
+
+
+def test_run_out_of_memory_gets_more_of_it_if_asked_for(
+    bench: Bench, repository: Repository
+) -> None:
+    retries = {
+        "limit": 1,
+        "backoff": {"duration": "1s"},
+        "memory": {"factor": 2, "max": "4Gi"},
+    }
+    limits = {"limits": {"memory": "1Gi"}}
+    pod = start(bench, repository, resources=limits, retries=retries)
+    bench.kubelet.finish(pod, None, exit_code=137, reason="OOMKilled")
+    pod = bench.pod("first", attempt="2")
+    assert pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == "2Gi"
+    bench.kubelet.run(pod)
+    bench.kubelet.finish(pod, None, exit_code=137, reason="OOMKilled")
+    found = bench.await_reason("Run", "first", "OutOfMemory")
+    assert found["status"]["phase"] == "Failed"
+    assert len(bench.jobs(run="first")) == 2
+
+
+def test_progress_is_that_of_the_attempt(bench: Bench, repository: Repository) -> None:
+    pod = start(bench, repository)
+    [job] = bench.jobs(run="first")
+    body = json.dumps({"progress": {"cell": 5, "cells": 7, "name": "Nearly done"}})
+    with urllib3.PoolManager() as pool:
+        late = courier_config(job)["report"]
+        assert pool.request("POST", late, body=body).status == 204
+        until(lambda: "progress" in bench.get("Run", "first")["status"], "progress is shown")
+        evict(bench, pod)
+        pod = bench.pod("first", attempt="2", seconds=30)
+        bench.kubelet.run(pod)
+        found = bench.await_reason("Run", "first", "Running")
+        assert "progress" not in found["status"]
+        pool.request("POST", late, body=body)
+        time.sleep(0.5)
+        assert "progress" not in bench.get("Run", "first")["status"]
+    bench.kubelet.finish(pod, SUCCEEDED)
+
+
+def test_pod_that_may_not_be_created_is_explained(bench: Bench, repository: Repository) -> None:
+    """The namespace refuses the pod, not the Job: only the Job's Events say so."""
+    bench.create(
+        project(bench.namespace, repository.url),
+        inline_run(bench.namespace, volumes=[{"name": "host", "hostPath": {"path": "/"}}]),
+    )
+
+    def is_explained() -> bool:
+        return "hostPath" in bench.message("Run", "first")
+
+    until(is_explained, "the Run says why it gets no pod", seconds=30)
 
 
 def test_cancel_before_start_starts_nothing(bench: Bench, repository: Repository) -> None:

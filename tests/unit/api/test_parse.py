@@ -161,13 +161,13 @@ def test_parse_names_the_field_of_the_runtime_that_it_refuses(
             make_object("Run", "r", {}),
             Run,
             "spec",
-            "give workflowRef, or projectRef and notebook",
+            "give workflowRef, or projectRef and notebook, or from",
         ),
         (
             make_object("Run", "r", {"notebook": "a.ipynb"}),
             Run,
             "spec",
-            "give workflowRef, or projectRef and notebook",
+            "give workflowRef, or projectRef and notebook, or from",
         ),
         (
             make_object("Workflow", "w", {"notebook": "a/../../b.ipynb"}),

@@ -26,7 +26,8 @@ def read(text: str) -> list[Instruction]:
             line = line[:-1] + next(lines, "")
         keyword, _, rest = line.strip().partition(" ")
         if keyword.upper() in {"RUN", "COPY", "ADD"}:
-            assert not any(_HEREDOC.match(word) for word in rest.split()), f"a heredoc: {line}"
+            unquoted = re.sub(r'"[^"]*"', '""', rest)
+            assert not any(_HEREDOC.match(word) for word in unquoted.split()), f"a heredoc: {line}"
         instructions.append(Instruction(keyword.upper(), rest))
     return instructions
 

@@ -2,9 +2,22 @@ import dataclasses
 from typing import Any
 
 import pytest
-from objects import COMMIT, DIGEST, TREE, at, created, make_settings, make_source, stamp
+from objects import (
+    COMMIT,
+    DIGEST,
+    TREE,
+    at,
+    created,
+    held,
+    make_pod,
+    make_settings,
+    make_source,
+    running,
+    stamp,
+    terminated,
+)
 from project_world import ProjectWorld
-from world import job_gone, job_too_late, pod_fails, pod_gone, pod_runs, pod_succeeds
+from world import job_gone, job_too_late, pod_fails, pod_gone, pod_succeeds
 
 from labfunctions_operator.api.project import Runtime
 from labfunctions_operator.desired.build_job import BuildInputs
@@ -74,7 +87,7 @@ def test_the_first_reading_starts_the_first_build() -> None:
     assert world.condition() == (
         "Unknown",
         "ImageBuilding",
-        f"image default: building {COMMIT[:12]}",
+        f"image default: building {COMMIT[:12]}: waiting for the pod to be created",
     )
     assert world.obj["status"]["source"] == {
         "ref": "main",
@@ -92,13 +105,28 @@ def test_a_builder_of_its_own_needs_no_certificate() -> None:
     assert world.settle() == [f"create Job {world.job}", "status"]
 
 
-def test_a_build_that_runs_changes_nothing() -> None:
+def test_a_build_says_what_it_does() -> None:
     world = ProjectWorld()
     world.read()
     world.settle()
-    world.seconds = 30
-    pod_runs(world, world.job)
-    assert world.settle() == []
+    said = []
+    steps: list[dict[str, Any]] = [
+        {"phase": "Pending"},
+        {"phase": "Pending", "others": [("source", running())]},
+        {"phase": "Pending", "others": [("source", held("ErrImagePull"))]},
+        {"others": [("source", terminated(0)), ("build", running())]},
+    ]
+    for step in steps:
+        world.pods[world.job] = make_pod(world.jobs[world.job], **step)
+        assert world.settle() == ["status"]
+        assert world.settle() == []
+        said.append(world.condition()[2].removeprefix(f"image default: building {COMMIT[:12]}: "))
+    assert said == [
+        "pulling images and starting the pod",
+        "fetching the source",
+        "cannot pull example.com/source: ErrImagePull",
+        "building the image",
+    ]
 
 
 def test_a_finished_build_makes_the_project_ready() -> None:
@@ -139,7 +167,8 @@ def test_a_change_of_code_makes_a_new_build_and_keeps_the_old_image_until_then()
     assert world.condition() == (
         "Unknown",
         "ImageBuilding",
-        f"image default: building {OTHER_COMMIT[:12]} (the last good image stays in use)",
+        f"image default: building {OTHER_COMMIT[:12]}: waiting for the pod to be created "
+        "(the last good image stays in use)",
     )
     pod_succeeds(world, last_job(world))
     assert world.settle() == ["status"]
@@ -316,7 +345,7 @@ def test_each_runtime_has_its_own_build_and_both_must_be_good() -> None:
     assert world.condition() == (
         "Unknown",
         "ImageBuilding",
-        f"image gpu: building {COMMIT[:12]}",
+        f"image gpu: building {COMMIT[:12]}: waiting for the pod to be created",
     )
     pod_succeeds(world, gpu)
     world.settle()
@@ -343,7 +372,7 @@ def test_a_runtime_builds_one_commit_at_a_time() -> None:
     first = world.job
     world.read(commit=OTHER_COMMIT, tree=OTHER_TREE)
     assert world.settle() == ["status"]
-    assert world.condition()[2] == f"image default: building {COMMIT[:12]}"
+    assert world.condition()[2].startswith(f"image default: building {COMMIT[:12]}")
     pod_succeeds(world, first)
     assert world.settle()[0].startswith("create Job")
     assert world.condition()[2].startswith(f"image default: building {OTHER_COMMIT[:12]}")
@@ -360,7 +389,8 @@ def test_a_build_that_more_code_has_overtaken_is_used_until_the_next_one_ends() 
     world.settle()
     assert (world.runtime()["image"], world.runtime()["commit"]) == (IMAGE, COMMIT)
     assert world.condition()[2] == (
-        f"image default: building {OTHER_COMMIT[:12]} (the last good image stays in use)"
+        f"image default: building {OTHER_COMMIT[:12]}: waiting for the pod to be created "
+        "(the last good image stays in use)"
     )
 
 
@@ -510,13 +540,15 @@ def test_a_build_that_vanishes_is_started_again() -> None:
 
 
 @pytest.mark.parametrize("owner", ["another", None])
-def test_jobs_of_others_are_left_alone(owner: str | None) -> None:
+def test_the_builds_of_others_neither_count_nor_hold_up(owner: str | None) -> None:
     world = built()
-    foreign = created(world.jobs[world.job], 5)
-    foreign["metadata"]["name"] = "foreign"
+    del world.obj["status"]
+    foreign = world.jobs.pop(world.job)
     foreign["metadata"]["ownerReferences"] = [{"uid": owner}] if owner else []
-    world.jobs["foreign"] = foreign
-    assert world.settle() == []
+    world.jobs["ended"] = foreign
+    world.jobs["active"] = {**foreign, "status": {}}
+    assert world.settle()[0].startswith("create Job build-demo-")
+    assert world.obj["status"]["versions"] == []
 
 
 def test_the_job_of_a_run_of_the_project_is_no_build() -> None:

@@ -79,6 +79,7 @@ def test_a_disruption_waits_ten_seconds_whatever_the_backoff() -> None:
             ["OutOfMemory"],
             {"limits": {"memory": "1536Mi", "cpu": "1"}, "requests": {"memory": "768Mi"}},
         ),
+        ({"limits": {"memory": "8Gi"}}, ["OutOfMemory"], {"limits": {"memory": "8192Mi"}}),
         ({"limits": {"memory": "1Gi"}}, ["KernelDied"], {"limits": {"memory": "1Gi"}}),
         ({"limits": {"cpu": "1"}}, ["OutOfMemory"], {"limits": {"cpu": "1"}}),
     ],

@@ -18,12 +18,8 @@ from objects import (
     terminated,
 )
 
-from labfunctions_operator.reconcile.verdict import (
-    START_PATIENCE,
-    judge,
-    notebook_started,
-    waiting,
-)
+from labfunctions_operator.reconcile.pods import waiting
+from labfunctions_operator.reconcile.verdict import START_PATIENCE, judge, notebook_started
 
 JOB = created(
     {"kind": "Job", "metadata": {"name": "first-1", "namespace": "team", "labels": {}}}, seconds=0
@@ -327,7 +323,7 @@ WAITING: dict[str, tuple[dict[str, Any] | None, str, str]] = {
 @pytest.mark.parametrize("case", WAITING)
 def test_why_a_notebook_does_not_run_yet(case: str) -> None:
     pod, reason, message = WAITING[case]
-    why = waiting(pod)
+    why = waiting(pod, "notebook")
     assert why is not None
     assert (why.reason, why.message) == (reason, message)
 
@@ -335,7 +331,7 @@ def test_why_a_notebook_does_not_run_yet(case: str) -> None:
 @pytest.mark.parametrize("state", [running(2), terminated(1)])
 def test_a_notebook_that_runs_or_ran_waits_for_nothing(state: dict[str, Any]) -> None:
     pod = make_pod(JOB, notebook=state)
-    assert waiting(pod) is None
+    assert waiting(pod, "notebook") is None
     assert notebook_started(pod) == stamp(2)
 
 

@@ -5,7 +5,6 @@ import pytest
 from crd_schema import status_errors
 from objects import (
     COMMIT,
-    NOW,
     TREE,
     at,
     declared,
@@ -243,4 +242,3 @@ def test_the_schema_follows_a_notebook_that_has_no_parameters_any_more() -> None
 
 def test_the_generation_is_recorded() -> None:
     assert reconciled(make_workflow(), SEEN).status.observed_generation == 1
-    assert NOW == at(0)

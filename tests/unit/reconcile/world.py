@@ -1,8 +1,8 @@
-"""A cluster in memory: plans are carried out in it as the executor does, and Jobs come to an end."""
+"""A cluster in memory: carries plans out as the executor does, and brings Jobs to an end."""
 
 import json
 from collections.abc import Callable, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from typing import Any
 
 from crd_schema import status_errors
@@ -22,6 +22,8 @@ from objects import (
     terminated,
 )
 
+from labfunctions_operator.errors import InvalidSpec
+from labfunctions_operator.reconcile.invalid import refuse
 from labfunctions_operator.reconcile.plan import Plan
 from labfunctions_operator.settings import Settings
 
@@ -47,7 +49,10 @@ class World:
         self.is_deleted = False
 
     def copy(self) -> "World":
-        return deepcopy(self)
+        other = copy(self)
+        for name in ("obj", "jobs", "pods", "secrets", "writes"):
+            setattr(other, name, deepcopy(getattr(self, name)))
+        return other
 
     def decide(self) -> Plan:
         """What the reconciler says now; each kind has its own."""
@@ -70,6 +75,13 @@ class World:
         raise AssertionError(f"it never settles: {self.writes[before:]}")
 
     def execute(self, plan: Plan) -> None:
+        try:
+            self._execute(plan)
+        except InvalidSpec as error:
+            why = {"reason": "InvalidSpec", "message": str(error)}
+            self._write_status(refuse(self.obj, now=at(self.seconds), final=True, **why))
+
+    def _execute(self, plan: Plan) -> None:
         for ref in plan.delete:
             if ref.kind == self.obj["kind"]:
                 self.is_deleted = True
@@ -97,6 +109,7 @@ class World:
                 self.secrets[name] = manifest
                 self.writes.append(f"apply Secret {name}")
         elif name not in self.jobs:
+            _check(manifest)
             self.jobs[name] = created(manifest, self.seconds)
             self.writes.append(f"create Job {name}")
 
@@ -105,6 +118,21 @@ class World:
             assert status_errors(self.obj["kind"], status) == []
             self.obj = {**self.obj, "status": status}
             self.writes.append("status")
+
+
+def _check(job: Object) -> None:
+    """Refuse what the API server refuses of what users may write into a pod."""
+    pod = job["spec"]["template"]["spec"]
+    for container in pod["containers"]:
+        if not all(isinstance(e.get("name"), str) for e in container.get("env", [])):
+            raise InvalidSpec("spec.env", "a name is needed")
+        resources = container.get("resources", {})
+        for kind in ("limits", "requests"):
+            amounts = resources.get(kind, {})
+            if not isinstance(amounts, dict) or not all(
+                isinstance(a, str) and a[0].isdigit() for a in amounts.values()
+            ):
+                raise InvalidSpec(f"spec.resources.{kind}", "quantities must match a pattern")
 
 
 Event = Callable[[World, str], None]

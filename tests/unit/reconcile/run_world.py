@@ -1,0 +1,109 @@
+"""A Run in a cluster in memory, observed as the controllers do."""
+
+from typing import Any
+
+from objects import (
+    COMMIT,
+    TREE,
+    Object,
+    make_grant,
+    make_object,
+    make_project,
+    make_source,
+    make_workflow,
+)
+from world import World, now_of
+
+from labfunctions_operator.api.parse import parse
+from labfunctions_operator.api.project import Project
+from labfunctions_operator.api.run import Progress, Run
+from labfunctions_operator.api.workflow import Workflow
+from labfunctions_operator.errors import InvalidSpec
+from labfunctions_operator.reconcile.attempt import next_number
+from labfunctions_operator.reconcile.plan import Event, Plan
+from labfunctions_operator.reconcile.run import (
+    RunObserved,
+    is_waiting_for_attempt,
+    reconcile_run,
+)
+from labfunctions_operator.reconcile.source import SourceSnapshot
+
+IMAGE = "localhost:30500/team/demo@sha256:0a"
+READY = {
+    "name": "default",
+    "phase": "Ready",
+    "image": IMAGE,
+    "inputsHash": "hash",
+    "commit": COMMIT,
+    "tree": TREE,
+}
+
+
+def ready_project(*, runtime: Any = None, **spec: Any) -> Project:
+    return make_project(status={"runtimes": [{**READY, **(runtime or {})}]}, **spec)
+
+
+class RunWorld(World):
+    """A Run, what it names, and its Jobs."""
+
+    def __init__(self, **spec: Any) -> None:
+        super().__init__(make_object("Run", "first", spec or {"workflowRef": {"name": "report"}}))
+        self.workflow: Workflow | InvalidSpec | None = make_workflow()
+        self.project: Project | InvalidSpec | None = ready_project()
+        self.source: SourceSnapshot | None = make_source()
+        self.progress: Progress | None = None
+        self.events: list[Event] = []
+
+    @property
+    def run(self) -> Run:
+        return parse(Run, self.obj)
+
+    @property
+    def status(self) -> Object:
+        status: Object = self.obj.get("status", {})
+        return status
+
+    @property
+    def condition(self) -> tuple[str, str, str]:
+        [found] = self.status["conditions"]
+        return found["status"], found["reason"], found["message"]
+
+    @property
+    def job(self) -> str:
+        """The name of the last attempt's Job."""
+        return list(self.jobs)[-1]
+
+    def edit(self, **spec: Any) -> None:
+        self.obj = {**self.obj, "spec": {**self.obj["spec"], **spec}}
+
+    def restart(self) -> None:
+        """The operator forgets what was reported, and the source until it is read again."""
+        self.progress = None
+        self.source = None
+
+    def observed(self) -> RunObserved:
+        jobs, pods = list(self.jobs.values()), list(self.pods.values())
+        if self.run.is_finished:
+            return RunObserved()
+        if self.run.status.attempts and not is_waiting_for_attempt(self.run):
+            return RunObserved(jobs=jobs, pods=pods, progress=self.progress)
+        if next_number(self.run, jobs) > 1:
+            grant = make_grant() if self.run.status.snapshot else None
+            return RunObserved(jobs=jobs, pods=pods, progress=self.progress, grant=grant)
+        return RunObserved(
+            workflow=self.workflow if self.run.spec.workflow_ref else None,
+            project=self.project,
+            source=self.source,
+            jobs=jobs,
+            pods=pods,
+            grant=make_grant(),
+        )
+
+    def decide(self) -> Plan:
+        return reconcile_run(self.run, self.observed(), self.settings, now_of(self))
+
+    def execute(self, plan: Plan) -> None:
+        count = self.writes.count("status")
+        super().execute(plan)
+        if self.writes.count("status") > count:
+            self.events += plan.events
