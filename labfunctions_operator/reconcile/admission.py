@@ -52,7 +52,7 @@ def admit(
             message=f"Project {project.metadata.name} has no runtime {execution.runtime}",
         )
     runtime, status = found
-    if status is None or status.image is None or status.phase in ("Pending", "Building"):
+    if status is None or status.image is None or _is_outdated(status, run):
         return _image_pending(project, runtime.name, status)
     same = source if source and status.tree and source.tree == status.tree else None
     if same and (problem := _notebook_problem(same, execution)):
@@ -83,6 +83,17 @@ def missing(kind: str, name: str, found: object) -> Blocked:
     return Blocked(
         reason=f"{kind}NotFound", message=f"{kind} {name} does not exist in this namespace"
     )
+
+
+def _is_outdated(status: RuntimeStatus, run: Run) -> bool:
+    """Whether a newer image is on its way that this Run is to wait for.
+
+    One that was built after the Run was created is new enough: where commits come faster than
+    builds end, a Run would otherwise never start.
+    """
+    if status.phase not in ("Pending", "Building"):
+        return False
+    return (status.built_at or "") < (run.metadata.creation_timestamp or "")
 
 
 def _image_pending(project: Project, runtime: str, status: RuntimeStatus | None) -> Blocked:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from objects import Object, make_object, make_source
-from world import World, now_of
+from objects import DIGEST, Object, make_object, make_source
+from world import World, now_of, pod_fails, pod_succeeds
 
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project
@@ -11,6 +11,9 @@ from labfunctions_operator.reconcile.plan import Plan, Problem
 from labfunctions_operator.reconcile.project import ProjectObserved, reconcile_project
 from labfunctions_operator.reconcile.source import SourceView
 
+IMAGE = f"localhost:30500/team/demo@{DIGEST}"
+OTHER_COMMIT = "beef" * 10
+OTHER_TREE = "fee7" * 10
 CERTIFICATE = {"ca.crt": "CA", "tls.crt": "CERTIFICATE", "tls.key": "KEY"}
 
 
@@ -67,3 +70,31 @@ class ProjectWorld(World):
     def runtime(self, name: str = "default") -> Object:
         [found] = [r for r in self.obj["status"]["runtimes"] if r["name"] == name]
         return dict(found)
+
+
+def built(**spec: Any) -> ProjectWorld:
+    """A project whose first build has succeeded."""
+    world = ProjectWorld(**spec)
+    world.read()
+    world.settle()
+    world.seconds = 60
+    for job in world.jobs:
+        pod_succeeds(world, job)
+    world.settle()
+    world.writes.clear()
+    return world
+
+
+def failing() -> ProjectWorld:
+    """A project with a good image whose next commit does not build."""
+    world = built()
+    world.read(commit=OTHER_COMMIT, tree=OTHER_TREE)
+    world.settle()
+    pod_fails(world, last_job(world))
+    world.settle()
+    world.writes.clear()
+    return world
+
+
+def last_job(world: ProjectWorld) -> str:
+    return list(world.jobs)[-1]

@@ -12,7 +12,7 @@ from objects import (
     make_source,
     make_workflow,
 )
-from world import World, now_of
+from world import World, now_of, pod_runs
 
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project
@@ -107,3 +107,27 @@ class RunWorld(World):
         super().execute(plan)
         if self.writes.count("status") > count:
             self.events += plan.events
+
+
+JOB = "first-1"
+OUTPUTS = {
+    "notebook": "s3://b/notebook.ipynb",
+    "html": "s3://b/notebook.html",
+    "result": "s3://b/result.json",
+}
+
+
+def started(**spec: Any) -> RunWorld:
+    """A Run whose Job was just made."""
+    world = RunWorld(**spec)
+    assert world.settle() == [f"create Job {JOB}"]
+    return world
+
+
+def runs(**spec: Any) -> RunWorld:
+    """A Run whose notebook runs."""
+    world = started(**spec)
+    world.seconds = 2
+    pod_runs(world, JOB)
+    assert world.settle() == ["status"]
+    return world

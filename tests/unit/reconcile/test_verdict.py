@@ -255,6 +255,7 @@ def test_a_pod_has_not_ended_while_its_courier_uploads() -> None:
     ],
 )
 def test_verdict_without_a_pod_is_the_jobs(conditions: Any, reason: str | None) -> None:
+    assert judge(None, None, at(99)) is None
     verdict = judge({**JOB, "status": conditions}, None, at(99))
     assert (verdict.reason if verdict else None) == reason
     if verdict:
@@ -263,10 +264,6 @@ def test_verdict_without_a_pod_is_the_jobs(conditions: Any, reason: str | None) 
             verdict.message
             == "the pod is gone before its result was seen: deleted, or lost with its node"
         )
-
-
-def test_neither_job_nor_pod_is_no_verdict() -> None:
-    assert judge(None, None, at(0)) is None
 
 
 BACK_OFF = "Back-off pulling\n  image"

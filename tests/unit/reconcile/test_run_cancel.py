@@ -1,0 +1,131 @@
+from typing import Any
+
+import pytest
+from crd_schema import status_errors
+from objects import (
+    ALL_STORED,
+    make_pod,
+    runner_says,
+    terminated,
+)
+from run_world import JOB, OUTPUTS, RunWorld, runs, started
+from world import (
+    pod_cannot_pull,
+    pod_evicted,
+    pod_fails,
+    pod_pending,
+    pod_succeeds,
+)
+
+
+def cancelled(world: RunWorld) -> None:
+    assert world.status["phase"] == "Cancelled"
+    assert world.condition[:2] == ("False", "Cancelled")
+    assert world.condition[2].startswith("cancelled by spec.cancel")
+    assert world.status["failure"]["reason"] == "Cancelled"
+    assert status_errors("Run", world.status) == []
+    assert world.settle() == []
+
+
+def test_cancel_before_anything_starts_nothing() -> None:
+    world = RunWorld(workflowRef={"name": "report"}, cancel=True)
+    assert world.settle() == ["status"]
+    cancelled(world)
+
+
+def test_cancel_at_a_closed_gate_ends_the_run() -> None:
+    world = RunWorld()
+    world.project = None
+    world.settle()
+    world.edit(cancel=True)
+    assert world.settle() == ["status"]
+    cancelled(world)
+
+
+@pytest.mark.parametrize("before", [None, pod_pending, pod_cannot_pull])
+def test_cancel_before_the_notebook_runs_deletes_the_job(before: Any) -> None:
+    world = started()
+    if before:
+        before(world, JOB)
+    world.edit(cancel=True)
+    assert f"delete Job {JOB}" in world.settle()
+    world.pods.clear()
+    world.settle()
+    cancelled(world)
+
+
+def test_cancel_of_a_running_notebook_waits_for_what_it_stores() -> None:
+    world = runs()
+    world.edit(cancel=True)
+    assert world.settle() == [f"delete Job {JOB}", "status"]
+    assert world.condition == (
+        "Unknown",
+        "Cancelling",
+        "stopping the notebook and storing it as it is",
+    )
+    world.seconds = 20
+    assert world.settle() == []
+    world.pods[JOB] = make_pod(
+        None,
+        phase="Failed",
+        notebook=terminated(143, runner_says("Cancelled", message="stopped")),
+        courier=terminated(0, ALL_STORED),
+    )
+    world.pods[JOB]["metadata"]["labels"] = {"labfunctions.io/attempt": "1"}
+    world.settle()
+    cancelled(world)
+    assert world.status["outputs"] == OUTPUTS
+
+
+def test_cancel_of_a_notebook_whose_pod_is_gone_ends_the_run() -> None:
+    world = runs()
+    world.edit(cancel=True)
+    world.settle()
+    world.pods.clear()
+    world.settle()
+    cancelled(world)
+
+
+def test_cancel_comes_too_late_for_a_notebook_that_has_ended() -> None:
+    world = runs()
+    pod_succeeds(world, JOB)
+    world.edit(cancel=True)
+    world.settle()
+    assert world.status["phase"] == "Succeeded"
+    world.edit(cancel=True)
+    assert world.settle() == []
+
+
+def test_cancel_of_an_evicted_run_is_not_retried() -> None:
+    world = runs()
+    pod_evicted(world, JOB)
+    world.edit(cancel=True)
+    world.settle()
+    world.pods.clear()
+    world.settle()
+    cancelled(world)
+
+
+def test_cancel_between_two_attempts_starts_no_other() -> None:
+    world = runs(workflowRef={"name": "report"}, retries={"limit": 2})
+    pod_fails(world, JOB)
+    world.settle()
+    assert world.condition[1] == "Retrying"
+    world.edit(cancel=True)
+    world.seconds += 60
+    world.settle()
+    assert list(world.jobs) == [JOB]
+    assert world.run.is_finished
+
+
+def test_cancel_of_a_new_run_says_nothing_of_an_older_one_of_its_name() -> None:
+    world = RunWorld(workflowRef={"name": "report"}, cancel=True)
+    world.pods[JOB] = make_pod(
+        None,
+        phase="Succeeded",
+        notebook=terminated(0, runner_says()),
+        courier=terminated(0, ALL_STORED),
+    )
+    world.pods[JOB]["metadata"]["labels"] = {"labfunctions.io/attempt": "1"}
+    world.settle()
+    assert world.status["phase"] == "Cancelled"

@@ -1,0 +1,179 @@
+from typing import Any
+
+import pytest
+from objects import (
+    COMMIT,
+    make_project,
+    make_source,
+    make_workflow,
+    stamp,
+)
+from run_world import JOB, RunWorld, ready_project
+
+from labfunctions_operator.errors import InvalidSpec
+from labfunctions_operator.reconcile.source import Notebook
+
+NO_NOTEBOOK = Notebook(sha256="0" * 64, error="is not a notebook: no JSON")
+GATES: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, str], str]] = {
+    "the workflow is missing": (
+        {},
+        {"workflow": None, "project": None},
+        ("WorkflowNotFound", "Workflow report does not exist in this namespace"),
+        "Pending",
+    ),
+    "the workflow cannot be read": (
+        {},
+        {"workflow": InvalidSpec("spec.gpu.count", "is wrong")},
+        ("WorkflowInvalid", "Workflow report: spec.gpu.count: is wrong"),
+        "Pending",
+    ),
+    "the workflow names no notebook": (
+        {},
+        {"workflow": make_workflow(notebook=None), "project": None},
+        ("InvalidSpec", "neither Run nor Workflow names a project and a notebook"),
+        "Pending",
+    ),
+    "the project is missing": (
+        {"runtime": "missing"},
+        {"project": None},
+        ("ProjectNotFound", "Project demo does not exist in this namespace"),
+        "Pending",
+    ),
+    "the project cannot be read": (
+        {},
+        {"project": InvalidSpec("spec.source", "Field required")},
+        ("ProjectInvalid", "Project demo: spec.source: Field required"),
+        "Pending",
+    ),
+    "the runtime is missing": (
+        {"runtime": "gpu", "parameters": {"unknown": 1}},
+        {},
+        ("RuntimeNotFound", "Project demo has no runtime gpu"),
+        "Pending",
+    ),
+    "the project has no image yet": (
+        {"parameters": {"unknown": 1}},
+        {"project": make_project()},
+        ("ImagePending", "Project demo has no image default yet; see its status"),
+        "Pending",
+    ),
+    "the image is being built": (
+        {},
+        {"project": ready_project(runtime={"phase": "Building", "message": "building c0ffee"})},
+        ("ImageBuilding", "image default of Project demo: building c0ffee"),
+        "Building",
+    ),
+    "the image cannot be built": (
+        {},
+        {
+            "project": ready_project(
+                runtime={"phase": "Failed", "image": None, "message": "no such package"}
+            )
+        },
+        ("ImageBuildFailed", "image default of Project demo cannot be built: no such package"),
+        "Pending",
+    ),
+    "a notebook is missing for good": (
+        {"notebook": "analisys.ipynb", "parameters": {"unknown": 1}},
+        {},
+        (
+            "NotebookNotFound",
+            f"analisys.ipynb is not in the source at {COMMIT[:12]}; did you mean analysis.ipynb?",
+        ),
+        "Failed",
+    ),
+    "a notebook is broken for good": (
+        {"parameters": {"unknown": 1}},
+        {"source": make_source(notebooks={"analysis.ipynb": NO_NOTEBOOK})},
+        ("NotebookInvalid", "analysis.ipynb: is not a notebook: no JSON"),
+        "Failed",
+    ),
+    "parameters are wrong for good": (
+        {"parameters": {"day": 3}},
+        {},
+        ("ParametersInvalid", "parameters.day: expected str, got int 3"),
+        "Failed",
+    ),
+}
+
+
+def at_gate(case: str) -> RunWorld:
+    spec, around, _, _ = GATES[case]
+    world = RunWorld(workflowRef={"name": "report"}, **spec)
+    for name, value in around.items():
+        setattr(world, name, value)
+    return world
+
+
+@pytest.mark.parametrize("case", GATES)
+def test_gates_close_in_order_and_say_which(case: str) -> None:
+    _, _, why, phase = GATES[case]
+    world = at_gate(case)
+    assert world.settle() == ["status"]
+    assert world.condition == ("False" if phase == "Failed" else "Unknown", *why)
+    assert world.status["phase"] == phase
+    assert world.jobs == {}
+    world.seconds += 60
+    assert world.settle() == []
+
+
+@pytest.mark.parametrize("case", [c for c in GATES if GATES[c][3] != "Failed"])
+def test_a_gate_that_opens_lets_the_run_through(case: str) -> None:
+    world = at_gate(case)
+    world.settle()
+    world.workflow, world.project = make_workflow(), ready_project()
+    world.obj["spec"] = {"workflowRef": {"name": "report"}}
+    assert world.settle() == [f"create Job {JOB}"]
+
+
+@pytest.mark.parametrize("case", [c for c in GATES if GATES[c][3] == "Failed"])
+def test_a_gate_that_never_opens_ends_the_run(case: str) -> None:
+    world = at_gate(case)
+    world.settle()
+    assert world.status["failure"] == {"reason": GATES[case][2][0]}
+    assert world.status["completionTime"] == stamp(0)
+    assert [e.reason for e in world.events] == [GATES[case][2][0]]
+
+
+def test_the_last_good_image_lets_a_run_through_while_the_next_one_fails() -> None:
+    world = RunWorld()
+    world.project = ready_project(runtime={"phase": "Failed", "message": "no such package"})
+    assert world.settle() == [f"create Job {JOB}"]
+
+
+def test_a_run_waits_for_one_build_only_however_fast_commits_come() -> None:
+    world = RunWorld()
+    newer = {"phase": "Building", "message": "building beef", "builtAt": stamp(-20)}
+    world.project = ready_project(runtime=newer)
+    world.settle()
+    assert world.condition[1] == "ImageBuilding"
+    world.project = ready_project(runtime={**newer, "builtAt": stamp(5)})
+    assert world.settle() == [f"create Job {JOB}"]
+
+
+@pytest.mark.parametrize("source", [None, make_source(tree="other", notebooks={})])
+def test_what_cannot_be_checked_before_is_left_to_the_runner(source: Any) -> None:
+    world = RunWorld(workflowRef={"name": "report"}, parameters={"unknown": 1})
+    world.source = source
+    assert world.settle() == [f"create Job {JOB}"]
+
+
+def test_a_run_can_say_everything_itself() -> None:
+    world = RunWorld(projectRef={"name": "demo"}, notebook="analysis.ipynb")
+    world.workflow = None
+    assert world.settle() == [f"create Job {JOB}"]
+    assert "labfunctions.io/workflow" not in world.jobs[JOB]["metadata"]["labels"]
+
+
+def test_a_run_may_not_wait_longer_than_it_is_allowed_to() -> None:
+    world = RunWorld(workflowRef={"name": "report"}, pendingTimeoutSeconds=60)
+    world.project = None
+    world.settle()
+    assert world.decide().requeue_after == 50, "it was made ten seconds ago"
+    world.seconds = 50
+    assert world.settle() == ["status"]
+    assert world.condition == (
+        "False",
+        "PendingTimedOut",
+        "not started after 60 s: Project demo does not exist in this namespace",
+    )
