@@ -13,6 +13,9 @@ from labfunctions_operator.api.types import Model
 
 _READY = '.status.conditions[?(@.type=="Ready")]'
 _SUCCEEDED = '.status.conditions[?(@.type=="Succeeded")]'
+# Shown by `kubectl get -o wide` only.
+_WIDE = 1
+Column = tuple[str, str, str] | tuple[str, str, str, int]
 _AGE = ("Age", "date", ".metadata.creationTimestamp")
 
 # Where JSON Schema says more than a structural schema may.
@@ -32,9 +35,9 @@ def crds() -> dict[str, dict[str, Any]]:
                 ("Ready", "string", f"{_READY}.status"),
                 ("Reason", "string", f"{_READY}.reason"),
                 ("Ref", "string", ".status.source.ref"),
-                ("Commit", "string", ".status.source.commit"),
                 _AGE,
                 ("Message", "string", f"{_READY}.message"),
+                ("Commit", "string", ".status.source.commit", _WIDE),
             ],
         ),
         "workflows.yaml": _crd(
@@ -120,7 +123,7 @@ def _crd(
     short: str,
     model: type[Model],
     name_limit: int,
-    columns: list[tuple[str, str, str]],
+    columns: list[Column],
     spec_rules: list[tuple[str, str]] | None = None,
 ) -> dict[str, Any]:
     schema = _structural(model.model_json_schema(by_alias=True, mode="validation"))
@@ -163,7 +166,13 @@ def _crd(
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": [
-                        {"name": n, "type": t, "jsonPath": p} for n, t, p in columns
+                        {
+                            "name": name,
+                            "type": type,
+                            "jsonPath": path,
+                            **({"priority": wide[0]} if wide else {}),
+                        }
+                        for name, type, path, *wide in columns
                     ],
                     "schema": {"openAPIV3Schema": schema},
                 }

@@ -29,6 +29,7 @@ from labfunctions_operator.reconcile.verdict import (
     SUCCEEDED,
     Verdict,
     judge,
+    lost_in,
     notebook_started,
 )
 from labfunctions_operator.settings import Settings
@@ -77,6 +78,15 @@ def reconcile_run(run: Run, seen: RunObserved, settings: Settings, now: datetime
     if run.is_finished:
         return _expire(run, now)
     current = find_current(run, seen.jobs, seen.pods)
+    plan = _decide(run, current, seen, settings, now)
+    # A lost node tells of nothing: only the clock brings the operator back to its pod.
+    waits = [t for t in (plan.requeue_after, lost_in(current.pod, now)) if t is not None and t > 0]
+    return replace(plan, requeue_after=min(waits, default=None))
+
+
+def _decide(
+    run: Run, current: Current, seen: RunObserved, settings: Settings, now: datetime
+) -> Plan:
     if run.spec.cancel:
         return _cancel(run, current, seen, now)
     if current.job is None and not current.rows:

@@ -131,7 +131,7 @@ def _of_ended_pod(pod: Object) -> Verdict:
     }
     result = _runner_result(terminated.get("message"))
     if result:
-        times |= {"results": result.results, "versions": result.versions}
+        times |= {"results": _storable(result.results), "versions": result.versions}
     if result and result.reason == SUCCEEDED:
         if upload_error:
             return _failed(
@@ -208,6 +208,16 @@ def _failed(
 ) -> Verdict:
     failure = Failure(reason=reason, cell=cell, exception=exception, exit_code=exit_code)
     return Verdict(reason=reason, message=message, failure=failure, **known)
+
+
+def _storable(value: Any) -> Any:
+    """Write integers that the API server would turn into other numbers as text."""
+    if isinstance(value, dict):
+        return {name: _storable(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_storable(inner) for inner in value]
+    is_large = isinstance(value, int) and not -(2**63) <= value < 2**63
+    return str(value) if is_large else value
 
 
 def _runner_result(text: str | None) -> RunnerResult | None:

@@ -13,6 +13,8 @@ import ast
 import asyncio
 import contextlib
 import difflib
+import hashlib
+import html
 import io
 import json
 import keyword
@@ -26,9 +28,13 @@ import tempfile
 import threading
 import time
 import tokenize
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, MutableMapping
 from importlib import import_module, metadata
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
+from urllib.parse import quote, quote_plus
 
 EXIT_CODES = {
     "Succeeded": 0,
@@ -45,12 +51,22 @@ EXIT_CODES = {
     "Cancelled": 143,
 }
 TERMINATION_LIMIT = 4000
+RESULT_LIMIT = 64 * 1024
 AUTOSAVE_SECONDS = 5
 KERNEL_START_SECONDS = 120
 TICK_SECONDS = 0.2
 INTERRUPT_GRACE_SECONDS = 5
 KILL_GRACE_SECONDS = 10
 ERROR_MARKER_TAG = "papermill-error-cell-tag"
+RESULT_MIME = "application/vnd.labfunctions.result+json"
+# A kernel says so at every start; its sockets never leave the pod.
+KERNEL_NOTICE = "Kernel is running over TCP without encryption"
+MASK_PREFIX = "LABFUNCTIONS_MASK_"
+MASKED = "[masked]"
+# Shorter ones stand everywhere by chance.
+SHORTEST_SECRET = 4
+SHORTEST_LINE = 12
+SHORTEST_BASE64 = 8
 
 
 class Refused(Exception):
@@ -107,19 +123,27 @@ def _did_you_mean(name: str, known: list[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+def _joined(text: str | list[str]) -> str:
+    return text if isinstance(text, str) else "".join(text)
+
+
 def _source(cell: dict[str, Any]) -> str:
-    source = cell.get("source", "")
-    return source if isinstance(source, str) else "".join(source)
+    return _joined(cell.get("source", ""))
 
 
 def _tags(cell: dict[str, Any]) -> list[str]:
     return list((cell.get("metadata") or {}).get("tags") or [])
 
 
+def _kernelspec(notebook: dict[str, Any]) -> dict[str, Any]:
+    return (notebook.get("metadata") or {}).get("kernelspec") or {}
+
+
 def _language(notebook: dict[str, Any]) -> str:
-    metadata = notebook.get("metadata") or {}
-    info, spec = metadata.get("language_info") or {}, metadata.get("kernelspec") or {}
-    return str(info.get("name") or spec.get("language") or "python").lower()
+    """The language a notebook says that it is in; empty if it does not."""
+    info = (notebook.get("metadata") or {}).get("language_info") or {}
+    name = str(info.get("name") or _kernelspec(notebook).get("language") or "").lower()
+    return "python" if name == "ipython" else name
 
 
 def first_line(source: str) -> str:
@@ -200,7 +224,7 @@ def declared_parameters(notebook_path: str | Path) -> list[Declared] | None:
     sources = [_source(cell) for cell in notebook["cells"] if "parameters" in _tags(cell)]
     if not sources:
         return []
-    if _language(notebook) not in ("python", "ipython"):
+    if _language(notebook) not in ("python", ""):
         return None
     source = re.sub(r"^[ \t]*[%!?].*$", "", sources[0], flags=re.MULTILINE)
     try:
@@ -336,6 +360,299 @@ def _type_problem(parameter: Declared, value: Any) -> list[str]:
     return [f"parameters.{parameter.name}: expected {parameter.type}, got {what}"]
 
 
+# --- secrets -------------------------------------------------------------------------------------
+
+
+def take_secrets(environment: MutableMapping[str, str], names: Iterable[str]) -> list[str]:
+    """The values of the variables that hold secrets.
+
+    Takes away the prefixed copies, which are there for the runner alone: they tell it the values
+    of whole Secrets, whose keys the operator does not know.
+    """
+    copies = [name for name in environment if name.startswith(MASK_PREFIX)]
+    values = [environment[name] for name in names if name in environment]
+    return values + [environment.pop(name) for name in copies]
+
+
+def escapes(text: str) -> set[str]:
+    """A text as it stands in the literals, JSON and HTML that a notebook prints."""
+    escaped = html.escape(text)
+    return {
+        text,
+        repr(text)[1:-1],
+        # Beside both kinds of quotes, repr escapes the single ones.
+        repr("'\"" + text)[4:-1],
+        repr(_bytes(text))[2:-1],
+        json.dumps(text)[1:-1],
+        json.dumps(text, ensure_ascii=False)[1:-1],
+        escaped,
+        html.escape(text, quote=False),
+        escaped.replace("&quot;", "&#34;").replace("&#x27;", "&#39;"),
+    }
+
+
+def encodings(text: str) -> set[str]:
+    """A text URL-quoted, and in base64, alone or amid another text (as in `user:password`)."""
+    raw = _bytes(text)
+    alone = b64encode(raw).decode()
+    found = {quote(raw, safe=""), quote(raw), quote_plus(raw), alone, alone.rstrip("=")}
+    for before, first in enumerate((0, 2, 3)):
+        # The characters at both ends also hold bits of what stands beside the text.
+        inner = b64encode(bytes(before) + raw).decode()[first : (before + len(raw)) * 8 // 6]
+        if len(inner) >= SHORTEST_BASE64:
+            found.add(inner)
+    return found | {form.replace("+", "-").replace("/", "_") for form in found if form != text}
+
+
+def _bytes(text: str) -> bytes:
+    # As os.environ decoded it.
+    return text.encode("utf-8", "surrogateescape")
+
+
+class Mask:
+    """Takes the values of secrets out of what a notebook shows, in every form they are likely in.
+
+    It masks copies only: what the kernel goes on with, such as a display that it updates later,
+    stays as it is.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        forms: set[str] = set()
+        for secret in secrets:
+            text = secret.strip()
+            if len(text) >= SHORTEST_SECRET:
+                forms |= escapes(text) | encodings(text)
+            lines = [line.strip() for line in text.splitlines()]
+            for line in lines if len(lines) > 1 else []:
+                if len(line) >= SHORTEST_LINE:
+                    forms |= escapes(line)
+        self.forms = frozenset(forms)
+
+    def text(self, text: str, *, unfinished: bool = False) -> str:
+        """The text with its secrets masked; if unfinished, also the begin of one at its end."""
+        spans = self._spans(text, unfinished)
+        plain = strip_ansi(text)
+        if plain != text:
+            # A secret that colours run through is worth the colours.
+            beneath = self._spans(plain, unfinished)
+            text, spans = (plain, beneath) if len(beneath) > len(spans) else (text, spans)
+        shown, last = [], 0
+        for start, end in spans:
+            shown += [text[last:start], MASKED]
+            last = end
+        return "".join([*shown, text[last:]])
+
+    def split(self, text: str) -> tuple[str, str]:
+        """The text up to where a secret may have begun that goes on in the next, and the rest."""
+        cut = len(text) - self._begun(text)
+        cut = next((end for start, end in self._spans(text) if start < cut < end), cut)
+        return text[:cut], text[cut:]
+
+    def _spans(self, text: str, unfinished: bool = False) -> list[tuple[int, int]]:
+        """Where secrets stand, those that overlap as one."""
+        found = []
+        for form in self.forms:
+            start = text.find(form)
+            while start >= 0:
+                found.append((start, start + len(form)))
+                start = text.find(form, start + 1)
+        begun = self._begun(text) if unfinished else 0
+        if begun >= SHORTEST_SECRET:
+            found.append((len(text) - begun, len(text)))
+        merged: list[tuple[int, int]] = []
+        for span in sorted(found):
+            if merged and span[0] < merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(merged[-1][1], span[1]))
+            else:
+                merged.append(span)
+        return merged
+
+    def _begun(self, text: str) -> int:
+        """How many characters at the end may be the begin of a secret."""
+        last = text[-1:]
+        return max(
+            (
+                size
+                for form in self.forms
+                for size in range(1, min(len(form), len(text) + 1))
+                if form[size - 1] == last and text.endswith(form[:size])
+            ),
+            default=0,
+        )
+
+    def value(self, value: Any) -> Any:
+        """A JSON value with the secrets in its texts, keys and numbers masked."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {self.value(key): self.value(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self.value(inner) for inner in value]
+        if isinstance(value, (int, float)) and str(value) in self.forms:
+            return MASKED
+        return value
+
+    def notebook(self, notebook: dict[str, Any]) -> dict[str, Any]:
+        """The notebook with its outputs masked, and what they left in its metadata."""
+        chosen = ("kernelspec", "language_info")
+        about = notebook.get("metadata") or {}
+        return {
+            **notebook,
+            "metadata": {k: v if k in chosen else self.value(v) for k, v in about.items()},
+            "cells": [self._cell(cell) for cell in notebook["cells"]],
+        }
+
+    def _cell(self, cell: dict[str, Any]) -> dict[str, Any]:
+        if not cell.get("outputs"):
+            return cell
+        state = (cell.get("metadata") or {}).get("papermill") or {}
+        outputs = list(join_streams(cell["outputs"]))
+        last = len(outputs) - 1 if state.get("status") == "running" else None
+        masked = [self._output(output, number == last) for number, output in enumerate(outputs)]
+        return {**cell, "outputs": masked}
+
+    def _output(self, output: dict[str, Any], unfinished: bool) -> dict[str, Any]:
+        masked = dict(output)
+        if output["output_type"] == "stream":
+            masked["text"] = self.text(output["text"], unfinished=unfinished)
+        for key in ("ename", "evalue", "traceback", "metadata"):
+            if key in output:
+                masked[key] = self.value(output[key])
+        if "data" in output:
+            data = output["data"].items()
+            masked["data"] = {mime: v if is_binary(mime) else self.value(v) for mime, v in data}
+        return masked
+
+
+def join_streams(outputs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The outputs, with what a stream wrote piece by piece as one text."""
+    for (kind, _), group in groupby(outputs, lambda o: (o["output_type"], o.get("name"))):
+        if kind == "stream":
+            pieces = list(group)
+            yield {**pieces[0], "text": "".join(_joined(piece["text"]) for piece in pieces)}
+        else:
+            yield from group
+
+
+def is_binary(mime: str) -> bool:
+    """Whether the content of a MIME type is base64, which a secret stands in only by chance."""
+    binary = mime.startswith(("image/", "audio/", "video/")) or mime == "application/pdf"
+    return binary and not mime.endswith("+xml")
+
+
+class Console:
+    """The container's log: the notebook's output, and between it lines of our own, all masked.
+
+    What may be the begin of a secret is held back until it is known how it goes on.
+    """
+
+    def __init__(self, mask: Mask) -> None:
+        self.mask = mask
+        self.lock = threading.Lock()
+        self.stream: TextIO = sys.stdout
+        self.held = ""
+        self.midline = False
+        self.kernel: threading.Thread | None = None
+        self.closed = False
+
+    def say(self, line: str) -> None:
+        """Prints a line of our own."""
+        with self.lock:
+            self._release()
+            self._write("\n" * self.midline + line + "\n", sys.stdout)
+
+    def show(self, output: dict[str, Any]) -> None:
+        """Prints a cell's output as it comes."""
+        kind = output["output_type"]
+        text = _joined(output.get("text") or (output.get("data") or {}).get("text/plain") or "")
+        if kind == "error":
+            text = strip_ansi("\n".join(output["traceback"]))
+        if kind != "stream" and text:
+            text += "\n"
+        stream = sys.stderr if output.get("name") == "stderr" else sys.stdout
+        with self.lock:
+            if stream is not self.stream:
+                self._release()
+            self.stream = stream
+            text, self.held = self.held + text, ""
+            if kind == "stream":
+                text, self.held = self.mask.split(text)
+            self._write(text, stream)
+
+    def release(self) -> None:
+        """Prints what was held back: the cell has ended."""
+        with self.lock:
+            self._release()
+
+    def follow(self, descriptor: int) -> None:
+        """Prints what the kernel's process writes past its client, from now on."""
+        self.kernel = threading.Thread(target=self._follow, args=(descriptor,), daemon=True)
+        self.kernel.start()
+
+    def close(self, line: str) -> None:
+        """Prints a last line after the kernel's: a thread that printed on would spoil the exit."""
+        if self.kernel:
+            # A process that the notebook left behind may hold the pipe for ever.
+            self.kernel.join(timeout=1)
+        self.say(line)
+        with self.lock:
+            self.closed = True
+
+    def _follow(self, descriptor: int) -> None:
+        with open(descriptor, encoding="utf-8", errors="replace", newline="") as lines:
+            for line in lines:
+                if KERNEL_NOTICE not in line:
+                    with self.lock:
+                        self._release()
+                        self._write(line, sys.stdout)
+
+    def _release(self) -> None:
+        self._write(self.held, self.stream)
+        self.held = ""
+
+    def _write(self, text: str, stream: TextIO) -> None:
+        if text and not self.closed:
+            stream.write(self.mask.text(text))
+            stream.flush()
+            self.midline = not text.endswith("\n")
+
+
+def strip_ansi(text: str) -> str:
+    """The text without terminal colours."""
+    return re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", text) if "\x1b" in text else text
+
+
+# --- results -------------------------------------------------------------------------------------
+
+
+def collect_results(cells: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], str]:
+    """The values that cells displayed as results, later over earlier, and a note on the refused."""
+    results: dict[str, Any] = {}
+    refused = []
+    for cell in cells:
+        for output in cell.get("outputs") or []:
+            data = output.get("data") or {}
+            if RESULT_MIME not in data:
+                continue
+            problem = _result_problem(data[RESULT_MIME])
+            if problem:
+                refused.append(f"{problem}, in the cell ({first_line(_source(cell))[:60]})")
+            else:
+                results.update(data[RESULT_MIME])
+    more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+    return results, f"a displayed result was ignored: {refused[0]}{more}" if refused else ""
+
+
+def _result_problem(content: Any) -> str:
+    if not isinstance(content, dict):
+        return f"it is no JSON object but of type {_TYPES.get(type(content), 'null')}"
+    try:
+        json.dumps(content, allow_nan=False)
+    except ValueError:
+        return "it holds NaN or infinity, which JSON does not know"
+    return ""
+
+
 # --- what papermill's metadata says --------------------------------------------------------------
 
 
@@ -433,6 +750,7 @@ class Config(NamedTuple):
     policy: str
     timeout: float | None
     cell_timeout: float | None
+    mask: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Config:
@@ -445,6 +763,7 @@ class Config(NamedTuple):
             policy=raw.get("parametersPolicy") or "Strict",
             timeout=raw.get("timeoutSeconds"),
             cell_timeout=raw.get("cellTimeoutSeconds"),
+            mask=tuple(raw.get("mask") or ()),
         )
 
 
@@ -468,15 +787,18 @@ class Session:
         stop_reason: why nothing more is to run, if so; `stop_cell` was running then.
     """
 
-    def __init__(self, config: Config, out: Path) -> None:
+    def __init__(self, config: Config, out: Path, mask: Mask) -> None:
         self.config = config
         self.out = out
+        self.mask = mask
+        self.console = Console(mask)
         self.started = time.monotonic()
         self.started_at = now()
         self.oom_kills = oom_kills()
         self.source: list[dict[str, Any]] = []
         self.names: list[str] = []
         self.order: list[int | None] = []
+        self.sha256: str | None = None
         self.notebook: Any = None
         self.kernel: subprocess.Popen[bytes] | None = None
         self.kernel_name = ""
@@ -484,7 +806,6 @@ class Session:
         self.cell_started_at: float | None = None
         self.progress: dict[str, Any] | None = None
         self.unsaved = False
-        self.midline = False
         self.failure: Verdict | None = None
         self.finished = False
         self.stop_reason = ""
@@ -493,7 +814,7 @@ class Session:
     def read(self, notebook: dict[str, Any]) -> None:
         """Learns the cells as their author numbered them."""
         self.source = notebook["cells"]
-        self.names = cell_names(self.source)
+        self.names = [self.mask.text(name) for name in cell_names(self.source)]
         injects = bool(self.config.parameters or self.config.inject)
         self.order = source_indexes(self.source, injects=injects)
 
@@ -529,11 +850,12 @@ class Session:
         self.progress = {"cell": number, "cells": cells, "name": name}
         write_atomically(self.out / "progress.json", json.dumps(self.progress))
         if self.source[self.current].get("cell_type") == "code":
-            self.say(f"[{number}/{cells}] {name}")
+            self.console.say(f"[{number}/{cells}] {name}")
 
     def cell_ended(self) -> None:
         """The running cell has ended, one way or the other."""
         self.cell_started_at = None
+        self.console.release()
 
     def cell_failed(self, error: BaseException) -> None:
         """The running cell raised; unless it was told to stop, that is the verdict."""
@@ -552,31 +874,10 @@ class Session:
         return f"cell {index + 1} of {len(self.source)} ({line[:60]})"
 
     def save(self) -> None:
-        """Writes the notebook as it is now."""
-        write_atomically(self.out / "notebook.ipynb", json.dumps(self.notebook, indent=1))
+        """Writes the notebook as it is now, without its secrets."""
+        masked = self.mask.notebook(self.notebook)
+        write_atomically(self.out / "notebook.ipynb", json.dumps(masked, indent=1))
         self.unsaved = False
-
-    def say(self, line: str) -> None:
-        """Prints a line of our own between the notebook's output."""
-        print("\n" * self.midline + line, flush=True)
-        self.midline = False
-
-    def log(self, output: dict[str, Any]) -> None:
-        """Shows a cell's output in the container's log as it comes."""
-        text = "".join(output.get("text") or (output.get("data") or {}).get("text/plain") or "")
-        if output["output_type"] == "error":
-            text = strip_ansi("\n".join(output["traceback"]))
-        if output["output_type"] != "stream":
-            text += "\n"
-        stream = sys.stderr if output.get("name") == "stderr" else sys.stdout
-        stream.write(text)
-        stream.flush()
-        self.midline = bool(text) and not text.endswith("\n")
-
-
-def strip_ansi(text: str) -> str:
-    """The text without terminal colours."""
-    return re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", text)
 
 
 class Watchdog(threading.Thread):
@@ -602,11 +903,11 @@ class Watchdog(threading.Thread):
             overdue = session.overdue()
             if overdue:
                 session.stop(overdue)
-        print(f"{session.stop_reason}: interrupting the kernel", flush=True)
+        session.console.say(f"{session.stop_reason}: interrupting the kernel")
         self._signal_kernel(signal.SIGINT)
         if self.ended.wait(INTERRUPT_GRACE_SECONDS):
             return
-        print("the cell ignores the interrupt: killing the kernel", flush=True)
+        session.console.say("the cell ignores the interrupt: killing the kernel")
         self._signal_kernel(signal.SIGKILL)
         if not self.ended.wait(KILL_GRACE_SECONDS):
             os._exit(conclude(session, judge(session, None)))
@@ -660,7 +961,13 @@ def define_client(session: Session) -> Any:
     class Client(PapermillNotebookClient):  # type: ignore[misc]
         def start_new_kernel(self, **kwargs: Any) -> None:
             session.check()
-            super().start_new_kernel(**kwargs)
+            # Our own pipe: jupyter_client would close its own amid our reading.
+            ours, kernels = os.pipe()
+            session.console.follow(ours)
+            try:
+                super().start_new_kernel(stdout=kernels, stderr=kernels, **kwargs)
+            finally:
+                os.close(kernels)
             session.kernel = self.km.provisioner.process
 
         def papermill_execute_cells(self) -> None:
@@ -691,7 +998,7 @@ def define_client(session: Session) -> Any:
             return super().process_message(*args, **kwargs)
 
         def log_output_message(self, output: Any) -> None:
-            session.log(output)
+            session.console.show(output)
 
     return Client
 
@@ -723,28 +1030,42 @@ def define_engine(session: Session) -> Any:
     return Engine
 
 
-def choose_kernel(notebook: dict[str, Any]) -> tuple[str, str]:
-    """The kernel a notebook asks for, if the image has it, and the language it speaks."""
-    from jupyter_client.kernelspec import KernelSpecManager
+def choose_kernel(notebook: dict[str, Any], available: dict[str, str]) -> str:
+    """The kernel to execute a notebook with; raises Refused.
 
-    specs = KernelSpecManager()
-    available = sorted(specs.find_kernel_specs())
+    Args:
+        notebook: what asks for a kernel, by name or by language.
+        available: the language of each kernel that the image has, by name.
+    """
     if not available:
         raise Refused("RunnerMissing", "the image has no Jupyter kernel; add ipykernel to it")
-    name = ((notebook.get("metadata") or {}).get("kernelspec") or {}).get("name")
-    if not name and _language(notebook) in ("python", "ipython"):
-        name = "python3"
-    if name not in available:
-        wanted = f"the kernel {name}" if name else f"a kernel for {_language(notebook)}"
-        message = f"the notebook needs {wanted}; the image has: {', '.join(available)}"
-        raise Refused("NotebookInvalid", message)
-    return name, specs.get_kernel_spec(name).language
+    language = _language(notebook)
+    wanted = _kernelspec(notebook).get("name")
+    name = wanted or ("python3" if language in ("python", "") else "")
+    if name in available:
+        return str(name)
+    # Names such as conda-env-x are of the author's machine.
+    pythons = [of for of, speaks in available.items() if speaks.lower() == "python"]
+    if len(pythons) == 1 and (language == "python" or not (wanted or language)):
+        return pythons[0]
+    needed = f"the kernel {wanted}" if wanted else f"a kernel for {language or 'python'}"
+    message = f"the notebook needs {needed}; the image has: {', '.join(sorted(available))}"
+    raise Refused("NotebookInvalid", message)
+
+
+def _available_kernels() -> dict[str, str]:
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    specs = KernelSpecManager().get_all_specs()
+    return {name: str(spec["spec"].get("language") or "") for name, spec in specs.items()}
 
 
 def execute(session: Session) -> None:
     """Runs the notebook; raises Refused before the kernel starts, or what went wrong after."""
     config = session.config
     path = os.path.abspath(config.notebook)
+    with contextlib.suppress(OSError):
+        session.sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     notebook = load_notebook(path)
     problems = check_parameters(declared_parameters(path), config.parameters, config.policy)
     if problems:
@@ -761,7 +1082,11 @@ def execute(session: Session) -> None:
         load_notebook_node(path)
     except Exception as error:
         raise Refused("NotebookInvalid", f"{path} is not a valid notebook: {error}") from error
-    session.kernel_name, language = choose_kernel(notebook)
+    kernels = _available_kernels()
+    session.kernel_name = choose_kernel(notebook, kernels)
+    wanted = _kernelspec(notebook).get("name", session.kernel_name)
+    if wanted != session.kernel_name:
+        session.console.say(f"the image has no kernel {wanted}: running on {session.kernel_name}")
     session.read(notebook)
     papermill_engines.register("labfunctions", define_engine(session))
     papermill.execute_notebook(
@@ -771,7 +1096,7 @@ def execute(session: Session) -> None:
         parameters={**config.inject, **config.parameters},
         engine_name="labfunctions",
         kernel_name=session.kernel_name,
-        language=language,
+        language=kernels[session.kernel_name],
     )
 
 
@@ -822,21 +1147,23 @@ def _dead_kernel(session: Session, status: int) -> Verdict:
     return Verdict("KernelDied", f"the kernel died ({how}) at {where}", session.current)
 
 
-def describe(session: Session, verdict: Verdict) -> dict[str, Any]:
-    """The result file: the verdict, with its cell as the author knows it."""
+def describe(session: Session, verdict: Verdict, note: str) -> dict[str, Any]:
+    """The verdict for the result file, with its cell as the author knows it."""
     cell = None
     if verdict.cell is not None:
         source = session.source[verdict.cell]
-        line = first_line(_source(source))
+        line = session.mask.text(first_line(_source(source)))
         cell = {"index": verdict.cell, "id": source.get("id"), "source": line}
+    message = "; ".join(filter(None, [verdict.message, note]))
     return {
         "reason": verdict.reason,
-        "message": " ".join(verdict.message.split()),
+        "message": " ".join(session.mask.text(message).split()),
         "cell": cell,
-        "exception": verdict.exception,
+        "exception": session.mask.value(verdict.exception),
         "progress": session.progress,
         "startedAt": session.started_at,
         "finishedAt": now(),
+        "notebookSha256": session.sha256,
         "versions": {
             "python": platform.python_version(),
             "papermill": _version("papermill"),
@@ -852,34 +1179,48 @@ def _version(package: str) -> str:
         return ""
 
 
-def shorten(result: dict[str, Any], limit: int) -> str:
-    """The result as JSON of fewer bytes than the limit, cutting its long texts."""
-    text = json.dumps(result)
+def shorten(result: dict[str, Any], limit: int) -> dict[str, Any]:
+    """The result with its long texts cut so that its JSON has fewer bytes than the limit."""
+    short = result
     for keep in (1000, 500, 250, 100, 40, 10):
-        if len(text) < limit:
+        if len(json.dumps(short)) < limit:
             break
-        text = json.dumps(_cut(result, keep))
-    return text
+        short = _cut(result, keep)
+    return short
 
 
 def _cut(value: Any, keep: int) -> Any:
     if isinstance(value, dict):
-        return {key: _cut(inner, keep) for key, inner in value.items()}
+        exact = ("reason", "notebookSha256")
+        return {k: inner if k in exact else _cut(inner, keep) for k, inner in value.items()}
     if isinstance(value, str) and len(value) > keep:
         return value[: keep - 3] + "..."
     return value
 
 
+def termination_message(result: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
+    """The result in the size that the kubelet takes; the values are null if they do not fit too."""
+    whole = {**result, "results": results}
+    if results and len(json.dumps(whole)) >= TERMINATION_LIMIT:
+        size = len(json.dumps(results))
+        whole = {**result, "results": None, "resultsBytes": size}
+    return shorten(whole, TERMINATION_LIMIT)
+
+
 def conclude(session: Session, verdict: Verdict) -> int:
     """Writes the verdict where the courier and the kubelet look for it; returns the exit code."""
-    result = describe(session, verdict)
+    results, note = collect_results(session.notebook["cells"] if session.notebook else [])
+    results = session.mask.value(results)
+    result = describe(session, verdict, note)
     log = Path(os.environ.get("TERMINATION_LOG", "/dev/termination-log"))
+    file = {**shorten(result, RESULT_LIMIT), "results": results}
+    message = termination_message(result, results)
     try:
-        write_atomically(session.out / "result.json", shorten(result, 64 * 1024))
-        log.write_text(shorten(result, TERMINATION_LIMIT), "ascii")
+        write_atomically(session.out / "result.json", json.dumps(file))
+        log.write_text(json.dumps(message), "ascii")
     except OSError as error:
-        print(f"the result could not be written: {error}", flush=True)
-    session.say(f"{verdict.reason}: {result['message']}")
+        session.console.say(f"the result could not be written: {error}")
+    session.console.close(f"{verdict.reason}: {result['message']}")
     return EXIT_CODES[verdict.reason]
 
 
@@ -907,7 +1248,7 @@ def main() -> int:
         config, problem = Config.parse(os.environ.pop("RUNNER_CONFIG", "")), None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         config, problem = Config("", {}, {}, "Strict", None, None), error
-    session = Session(config, out)
+    session = Session(config, out, Mask(take_secrets(os.environ, config.mask)))
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: session.stop("Cancelled"))
     watchdog = Watchdog(session)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -109,7 +109,7 @@ class Repository:
         self.name = name
         self.folder = folder
 
-    def commit(self, files: dict[str, str | None], message: str = "Change") -> str:
+    def commit(self, files: Mapping[str, str | None], message: str = "Change") -> str:
         """Write files, or remove those given as None; publish and return the commit."""
         for path, text in files.items():
             target = self.folder / path
@@ -160,9 +160,7 @@ class Team:
         self, what: str, probe: Callable[[], T | None], *, seconds: float = 120, about: str = ""
     ) -> T:
         """Wait; on a timeout tell all about one object, such as `run/first`."""
-        return self.cluster.until(
-            what, probe, seconds=seconds, report=lambda: self.describe(about)
-        )
+        return self.cluster.until(what, probe, seconds=seconds, report=lambda: self.describe(about))
 
     def await_reason(
         self, kind: str, name: str, *reasons: str, seconds: float = 120, type: str = ""
@@ -209,8 +207,11 @@ class Team:
 
     def await_cell(self, run: str, text: str) -> None:
         """Wait until a Run's notebook has printed something."""
-        what = f"Run {run} to print {text!r}"
-        self.until(what, lambda: text in self.log(run), about=f"run/{run}")
+
+        def has_printed() -> bool:
+            return len(self.find("pods", run=run)) == 1 and text in self.log(run)
+
+        self.until(f"Run {run} to print {text!r}", has_printed, about=f"run/{run}")
 
     def log(self, run: str, container: str = "notebook") -> str:
         name = self.pod(run)["metadata"]["name"]
@@ -223,9 +224,7 @@ class Team:
 
     def read_notebook(self, run: Object) -> Object:
         """Return the stored notebook of a Run that has ended."""
-        found: Object = json.loads(
-            self.cluster.read_object(run["status"]["outputs"]["notebook"])
-        )
+        found: Object = json.loads(self.cluster.read_object(run["status"]["outputs"]["notebook"]))
         return found
 
     def describe(self, about: str) -> str:
@@ -235,7 +234,9 @@ class Team:
             parts.append(self._try("get", about, "-o", "yaml"))
         parts.append(self._try("get", "projects,workflows,runs,jobs,pods"))
         try:
-            parts.append("\n".join(self.cluster.operator_log(f"--tail={LOG_LINES * 4}")[-LOG_LINES:]))
+            parts.append(
+                "\n".join(self.cluster.operator_log(f"--tail={LOG_LINES * 4}")[-LOG_LINES:])
+            )
         except ClusterError as error:
             parts.append(str(error))
         return "\n---\n".join(parts)

@@ -82,9 +82,9 @@ def inline_run(name: str, notebook: str, *, project: str = "lab", **spec: Any) -
     return run(name, projectRef={"name": project}, notebook=notebook, **spec)
 
 
-def secret(name: str, **data: str) -> Object:
+def secret(name: str, data: dict[str, str]) -> Object:
     body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
-    return {**body, "stringData": {key.replace("_", "-"): text for key, text in data.items()}}
+    return {**body, "stringData": data}
 
 
 def _manifest(kind: str, name: str, spec: Object) -> Object:

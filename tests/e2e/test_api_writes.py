@@ -83,7 +83,9 @@ def test_a_settled_world_costs_nothing(lab: Team, audit_log: Path) -> None:
     lab.await_success("done")
     lab.await_reason("run", "failed", "NotebookNotFound")
     since = now()
-    lab.cluster.kubectl.run("rollout", "restart", "deployment/labfunctions-operator", "-n", NAMESPACE)
+    lab.cluster.kubectl.run(
+        "rollout", "restart", "deployment/labfunctions-operator", "-n", NAMESPACE
+    )
     lab.cluster.await_operator()
     # Something new that comes last: once it is through, all before it is.
     lab.apply(inline_run("last", "../out.ipynb"))

@@ -47,7 +47,7 @@ def test_a_commit_under_path_builds_anew_and_reuses_layers(
     team.apply(project(repository=repository.name, path="lab", runtimes=runtimes))
     first = team.await_image(commit)
     team.apply(inline_run("live", "gate.ipynb"))
-    team.until("the Run's begin", lambda: "version one" in team.log("live"), about="run/live")
+    team.await_cell("live", "version one")
 
     commit = repository.commit({"lab/version.txt": "version two"}, "Two")
     second = team.await_image(commit)
@@ -94,9 +94,7 @@ def test_the_same_inputs_are_not_built_twice(team: Team, repository: Repository)
     assert len(team.builds()) == 2
 
 
-def test_a_project_has_several_runtimes(
-    lab: Team, team: Team, repository: Repository
-) -> None:
+def test_a_project_has_several_runtimes(lab: Team, team: Team, repository: Repository) -> None:
     """One is built, one is the ready-made image of somebody else."""
     ready_made = lab.get("project", "lab")["status"]["runtimes"][0]["image"]
     runtimes = [{"name": "built"}, {"name": "ready", "image": ready_made}]
@@ -138,6 +136,6 @@ def test_requirements_that_do_not_resolve(team: Team, repository: Repository) ->
 
 
 def team_image(team: Team, repository: Repository, files: dict[str, str]) -> Object:
-    commit = repository.commit({**files}, "Begin")
+    commit = repository.commit(files, "Begin")
     team.apply(project(repository=repository.name))
     return team.await_image(commit)

@@ -39,7 +39,7 @@ def building(lab: Team, new_repository: Callable[[str], Repository]) -> Reposito
 def running(lab: Team) -> str:
     """A Run `live` in the middle of its notebook."""
     lab.apply(run("live", "gate"))
-    lab.until("the Run to be under way", lambda: "begun" in lab.log("live"), about="run/live")
+    lab.await_cell("live", "begun")
     lab.await_reason("run", "live", "Running")
     return "live"
 

@@ -46,6 +46,28 @@ def test_success_is_what_the_runner_says_once_all_is_stored() -> None:
     assert verdict.progress.wire() == {"cell": 7, "cells": 7, "name": "End", "summary": "7/7"}
 
 
+def test_results_and_versions_are_kept_as_the_api_server_can_store_them() -> None:
+    said = runner_says(
+        message="1 cell", results={"n": 2**70, "list": [2**63, 1.5, None]}, versions={"python": "3"}
+    )
+    verdict = judge(JOB, finished(terminated(0, said), phase="Succeeded"), at(60))
+    assert verdict is not None
+    assert verdict.results == {"n": str(2**70), "list": [str(2**63), 1.5, None]}
+    assert verdict.versions == {"python": "3"}
+
+
+def test_a_pod_that_never_ends_is_lost_with_its_node() -> None:
+    pod = make_pod(JOB, phase="Running", notebook=running())
+    pod["metadata"]["deletionTimestamp"] = stamp(100)
+    assert judge(JOB, pod, at(129)) is None
+    verdict = judge(JOB, pod, at(130))
+    assert verdict is not None
+    assert (verdict.reason, verdict.message) == (
+        "Disrupted",
+        "the pod had to end and never did: its node is lost",
+    )
+
+
 EVICTED = "The node was low on resource: memory."
 CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a cell raised": (

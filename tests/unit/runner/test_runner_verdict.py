@@ -15,6 +15,7 @@ import pytest
 from labfunctions_operator.runner import runner
 from labfunctions_operator.runner.runner import (
     Config,
+    Mask,
     Refused,
     Session,
     cell_names,
@@ -145,7 +146,7 @@ def test_an_error_that_was_allowed_leaves_no_marker_of_papermill() -> None:
 
 def session(tmp_path: Path, **limits: float) -> Session:
     config = Config("n.ipynb", {}, {"WFID": "w"}, "Strict", limits.get("run"), limits.get("cell"))
-    made = Session(config, tmp_path)
+    made = Session(config, tmp_path, Mask([]))
     made.read({"cells": [code("a", "parameters"), code("# b\nboom()")]})
     return made
 
@@ -246,15 +247,18 @@ def test_oom_kills_of_both_cgroups(tmp_path: Path, file: str, text: str, want: i
 def test_the_termination_message_fits_and_is_json(character: str) -> None:
     long = character * 50_000
     result = {
-        "reason": "NotebookError",
+        "reason": "ParametersInvalid",
+        "notebookSha256": "f" * 64,
         "message": long,
         "cell": {"index": 2, "id": "a", "source": long[:200]},
-        "exception": {"name": "E", "message": long},
+        "exception": {"name": long, "message": long},
+        "progress": {"cell": 3, "cells": 4, "name": long[:80]},
     }
-    text = shorten(result, runner.TERMINATION_LIMIT)
-    assert len(text.encode()) < 4000
-    assert json.loads(text)["cell"]["index"] == 2
-    assert shorten({"a": "b"}, 4000) == '{"a": "b"}'
+    short = shorten(result, runner.TERMINATION_LIMIT)
+    assert len(json.dumps(short)) < 4000
+    assert short["cell"]["index"] == 2
+    assert (short["reason"], short["notebookSha256"]) == ("ParametersInvalid", "f" * 64)
+    assert shorten({"a": "b"}, 4000) == {"a": "b"}
 
 
 def test_colours_are_stripped() -> None:
