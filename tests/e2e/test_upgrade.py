@@ -16,7 +16,8 @@ COMPONENTS = ("operator", "buildkitd", "registry", "store")
 
 def upgrade(*values: str) -> None:
     words = [word for value in values for word in ("--set", value)]
-    helm("upgrade", "--install", RELEASE, str(CHART), *values_files(), *words)
+    own = ("--create-namespace", "--force-conflicts")
+    helm("upgrade", "--install", RELEASE, str(CHART), *own, *values_files(), *words)
 
 
 def all_of(cluster: Cluster, kind: str) -> dict[str, Object]:
@@ -38,9 +39,9 @@ def test_an_upgrade_to_the_same_changes_nothing(cluster: Cluster) -> None:
 
 @pytest.fixture
 def builders_of_their_own(cluster: Cluster) -> Iterator[None]:
-    upgrade("builder.mode=perBuild")
-    cluster.await_operator()
     try:
+        upgrade("builder.mode=perBuild")
+        cluster.await_operator()
         yield
     finally:
         upgrade()
