@@ -25,74 +25,86 @@ _DROPPED = ("title", "default", "$defs", "discriminator")
 def crds() -> dict[str, dict[str, Any]]:
     """Return every CRD by file name."""
     return {
-        "projects.yaml": _crd(
-            kind="Project",
-            plural="projects",
-            short="lfp",
-            model=project.Project,
-            name_limit=project.NAME_LIMIT,
-            columns=[
-                ("Ready", "string", f"{_READY}.status"),
-                ("Reason", "string", f"{_READY}.reason"),
-                ("Ref", "string", ".status.source.ref"),
-                _AGE,
-                ("Message", "string", f"{_READY}.message"),
-                ("Commit", "string", ".status.source.commit", _WIDE),
-            ],
-        ),
-        "workflows.yaml": _crd(
-            kind="Workflow",
-            plural="workflows",
-            short="lfw",
-            model=workflow.Workflow,
-            name_limit=workflow.NAME_LIMIT,
-            spec_rules=[
-                ("has(self.projectRef)", "projectRef is required"),
-                ("has(self.notebook)", "notebook is required"),
-            ],
-            columns=[
-                ("Project", "string", ".spec.projectRef.name"),
-                ("Notebook", "string", ".spec.notebook"),
-                ("Ready", "string", f"{_READY}.status"),
-                ("Reason", "string", f"{_READY}.reason"),
-                _AGE,
-                ("Message", "string", f"{_READY}.message"),
-            ],
-        ),
-        "runs.yaml": _crd(
-            kind="Run",
-            plural="runs",
-            short="lfr",
-            model=run.Run,
-            name_limit=run.NAME_LIMIT,
-            spec_rules=[
-                (
-                    "has(self.from) || has(self.workflowRef) "
-                    "|| (has(self.projectRef) && has(self.notebook))",
-                    "give workflowRef, or projectRef and notebook, or from",
-                ),
-                (
-                    "!has(self.from) || !(has(self.workflowRef) || has(self.projectRef) "
-                    "|| has(self.notebook))",
-                    "from runs exactly what another Run ran: it goes with nothing else",
-                ),
-                (
-                    "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
-                    "a cancelled Run stays cancelled",
-                ),
-                *_immutable(run.RunSpec, but={"cancel", "ttlSecondsAfterFinished"}),
-            ],
-            columns=[
-                ("Workflow", "string", ".spec.workflowRef.name"),
-                ("Phase", "string", ".status.phase"),
-                ("Progress", "string", ".status.progress.summary"),
-                ("Reason", "string", f"{_SUCCEEDED}.reason"),
-                ("Seconds", "integer", ".status.durationSeconds"),
-                _AGE,
-                ("Message", "string", f"{_SUCCEEDED}.message"),
-            ],
-        ),
+        "projects.yaml": _projects(),
+        "workflows.yaml": _workflows(),
+        "runs.yaml": _runs(),
     }
+
+
+def _projects() -> dict[str, Any]:
+    return _crd(
+        kind="Project",
+        plural="projects",
+        short="lfp",
+        model=project.Project,
+        name_limit=project.NAME_LIMIT,
+        columns=[
+            ("Ready", "string", f"{_READY}.status"),
+            ("Reason", "string", f"{_READY}.reason"),
+            ("Ref", "string", ".status.source.ref"),
+            _AGE,
+            ("Message", "string", f"{_READY}.message"),
+            ("Commit", "string", ".status.source.commit", _WIDE),
+        ],
+    )
+
+
+def _workflows() -> dict[str, Any]:
+    return _crd(
+        kind="Workflow",
+        plural="workflows",
+        short="lfw",
+        model=workflow.Workflow,
+        name_limit=workflow.NAME_LIMIT,
+        spec_rules=[
+            ("has(self.projectRef)", "projectRef is required"),
+            ("has(self.notebook)", "notebook is required"),
+        ],
+        columns=[
+            ("Project", "string", ".spec.projectRef.name"),
+            ("Notebook", "string", ".spec.notebook"),
+            ("Ready", "string", f"{_READY}.status"),
+            ("Reason", "string", f"{_READY}.reason"),
+            _AGE,
+            ("Message", "string", f"{_READY}.message"),
+        ],
+    )
+
+
+def _runs() -> dict[str, Any]:
+    return _crd(
+        kind="Run",
+        plural="runs",
+        short="lfr",
+        model=run.Run,
+        name_limit=run.NAME_LIMIT,
+        spec_rules=[
+            (
+                "has(self.from) || has(self.workflowRef) "
+                "|| (has(self.projectRef) && has(self.notebook))",
+                "give workflowRef, or projectRef and notebook, or from",
+            ),
+            (
+                "!has(self.from) || !(has(self.workflowRef) || has(self.projectRef) "
+                "|| has(self.notebook))",
+                "from runs exactly what another Run ran: it goes with nothing else",
+            ),
+            (
+                "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
+                "a cancelled Run stays cancelled",
+            ),
+            *_immutable(run.RunSpec, but={"cancel", "ttlSecondsAfterFinished"}),
+        ],
+        columns=[
+            ("Workflow", "string", ".spec.workflowRef.name"),
+            ("Phase", "string", ".status.phase"),
+            ("Progress", "string", ".status.progress.summary"),
+            ("Reason", "string", f"{_SUCCEEDED}.reason"),
+            ("Seconds", "integer", ".status.durationSeconds"),
+            _AGE,
+            ("Message", "string", f"{_SUCCEEDED}.message"),
+        ],
+    )
 
 
 def _immutable(model: type[Model], *, but: set[str]) -> list[tuple[str, str]]:

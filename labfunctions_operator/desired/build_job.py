@@ -7,7 +7,12 @@ from typing import Any
 
 from labfunctions_operator.api import labels
 from labfunctions_operator.api.project import Project, Runtime
-from labfunctions_operator.desired.names import build_job_name, builder_secret_name, env_literal
+from labfunctions_operator.desired.names import (
+    build_job_name,
+    builder_secret_name,
+    env_literal,
+    owner_reference,
+)
 from labfunctions_operator.settings import Settings
 
 BUILD_UID = 1000
@@ -111,15 +116,7 @@ def _metadata(project: Project, name: str) -> dict[str, Any]:
             **labels.common(project.metadata.name, labels.COMPONENT_BUILD),
             labels.PROJECT: project.metadata.name,
         },
-        "ownerReferences": [
-            {
-                "apiVersion": labels.API_VERSION,
-                "kind": "Project",
-                "name": project.metadata.name,
-                "uid": project.metadata.uid,
-                "controller": True,
-            }
-        ],
+        "ownerReferences": [owner_reference("Project", project.metadata)],
     }
 
 

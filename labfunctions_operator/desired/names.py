@@ -1,8 +1,11 @@
-"""Names of children and of stored objects: the same input gives the same name."""
+"""Names of children, their owners and stored objects: the same input gives the same name."""
 
 import hashlib
 import json
 from typing import Any
+
+from labfunctions_operator.api.labels import API_VERSION
+from labfunctions_operator.api.types import Metadata
 
 
 def digest(*parts: Any) -> str:
@@ -39,3 +42,14 @@ def attempt_prefix(
 def env_literal(value: str) -> str:
     """Escape a container's env value: Kubernetes expands `$(NAME)` in it."""
     return value.replace("$", "$$")
+
+
+def owner_reference(kind: str, owner: Metadata) -> dict[str, Any]:
+    """Name the owner of a child, which is deleted with it."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "name": owner.name,
+        "uid": owner.uid,
+        "controller": True,
+    }

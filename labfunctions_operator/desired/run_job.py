@@ -9,7 +9,7 @@ from typing import Any
 from labfunctions_operator.api import labels
 from labfunctions_operator.api.run import Outputs, Run, Snapshot
 from labfunctions_operator.api.times import rfc3339
-from labfunctions_operator.desired.names import env_literal, run_job_name
+from labfunctions_operator.desired.names import env_literal, owner_reference, run_job_name
 from labfunctions_operator.settings import Settings
 
 FOLDER = "/labfunctions"
@@ -90,15 +90,7 @@ def build_run_job(
                 labels.SNAPSHOT_ANNOTATION: json.dumps(snapshot.wire(), sort_keys=True),
                 labels.OUTPUTS_ANNOTATION: json.dumps(grant.outputs.wire(), sort_keys=True),
             },
-            "ownerReferences": [
-                {
-                    "apiVersion": labels.API_VERSION,
-                    "kind": "Run",
-                    "name": run.metadata.name,
-                    "uid": run.metadata.uid,
-                    "controller": True,
-                }
-            ],
+            "ownerReferences": [owner_reference("Run", run.metadata)],
         },
         "spec": {
             "backoffLimit": 0,

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from labfunctions_operator.api import labels
-from labfunctions_operator.api.conditions import find_condition, set_condition
+from labfunctions_operator.api.conditions import find_condition
 from labfunctions_operator.api.project import Project
-from labfunctions_operator.api.run import Failure, Outputs, Phase, Progress, Run, Snapshot
+from labfunctions_operator.api.run import Failure, Phase, Progress, Run, Snapshot
 from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS, Retries, Workflow
 from labfunctions_operator.desired.run_job import NOTEBOOK, Grant, build_run_job
@@ -24,6 +24,16 @@ from labfunctions_operator.reconcile.retry import (
     grown_resources,
     next_attempt,
 )
+from labfunctions_operator.reconcile.run_status import (
+    CANCELLED,
+    SUCCEEDED_CONDITION,
+    ended,
+    finish,
+    recorded,
+    run_status,
+    seconds_between,
+    stored_outputs,
+)
 from labfunctions_operator.reconcile.source import SourceSnapshot
 from labfunctions_operator.reconcile.verdict import (
     SUCCEEDED,
@@ -34,9 +44,7 @@ from labfunctions_operator.reconcile.verdict import (
 )
 from labfunctions_operator.settings import Settings
 
-SUCCEEDED_CONDITION = "Succeeded"
 RETRYING = "Retrying"
-CANCELLED = "Cancelled"
 # A pod that starts in this time goes from nothing to Running in one write.
 START_GRACE = timedelta(seconds=4)
 PROGRESS_INTERVAL = timedelta(seconds=60)
@@ -168,15 +176,13 @@ def _block(run: Run, blocked: Blocked, seen: RunObserved, now: datetime) -> Plan
     limit = merge_execution(run, workflow).pending_timeout_seconds
     left = _pending_left(run.metadata.creation_timestamp, limit, now)
     if not blocked.final and (left is None or left > 0):
-        status = _status(run, None, (blocked.reason, blocked.message), now, phase=blocked.phase)
+        status = run_status(run, None, (blocked.reason, blocked.message), now, phase=blocked.phase)
         return Plan(status=status, requeue_after=left)
     reason, message = blocked.reason, blocked.message
     if not blocked.final:
         reason, message = "PendingTimedOut", f"not started after {limit} s: {message}"
-    verdict = Verdict(
-        reason=reason, message=message, failure=Failure(reason=reason), finished=rfc3339(now)
-    )
-    return _finish(run, find_current(run, (), ()), verdict, seen, now)
+    verdict = ended(reason, message, now)
+    return finish(run, find_current(run, (), ()), verdict, seen.progress, now)
 
 
 def _follow(run: Run, current: Current, seen: RunObserved, now: datetime) -> Plan:
@@ -210,7 +216,7 @@ def _wait(run: Run, current: Current, why: Waiting, now: datetime, *, phase: Pha
     old = find_condition(run.status.conditions, SUCCEEDED_CONDITION)
     if old and old.reason == why.reason == "ImagePullFailed":
         message = old.message  # kubelet words the same failure in two ways, in turn
-    status = _status(run, None, (why.reason, message), now, phase=phase, **_recorded(current))
+    status = run_status(run, None, (why.reason, message), now, phase=phase, **recorded(current))
     again = [t for t in (left, _look_again(why, current)) if t is not None]
     return Plan(status=status, requeue_after=min(again, default=None))
 
@@ -233,15 +239,15 @@ def _running(run: Run, current: Current, seen: RunObserved, now: datetime) -> Pl
         return _stop(run, current, "TimedOut", f"still running after {timeout} s", now)
     progress, wait = _throttled(run, seen.progress, now)
     first = current.rows[0].start_time
-    status = _status(
+    status = run_status(
         run,
         None,
         ("Running", "the notebook is running"),
         now,
         phase="Running",
-        **_recorded(current),
+        **recorded(current),
         start_time=first,
-        queued_seconds=_seconds(run.metadata.creation_timestamp, first),
+        queued_seconds=seconds_between(run.metadata.creation_timestamp, first),
         progress=progress,
     )
     waits = [left.total_seconds(), *([wait] if wait is not None else [])]
@@ -265,18 +271,18 @@ def _throttled(
 def _stop(run: Run, current: Current, reason: str, message: str, now: datetime) -> Plan:
     """Put on record why an attempt is stopped; its Job is deleted once that is written."""
     rows = [*current.rows[:-1], current.rows[-1].but(reason=reason)]
-    recorded = {**_recorded(current), "attempts": rows}
-    return Plan(status=_status(run, None, ("Stopping", message), now, **recorded))
+    known = {**recorded(current), "attempts": rows}
+    return Plan(status=run_status(run, None, ("Stopping", message), now, **known))
 
 
 def _cancel(run: Run, current: Current, seen: RunObserved, now: datetime) -> Plan:
     verdict = _verdict(current, now)
     stopped = verdict is None or verdict.reason == DISRUPTED
     if verdict and not stopped:
-        return _finish(run, current, verdict, seen, now)
+        return finish(run, current, verdict, seen.progress, now)
     if current.job is not None and not (verdict and current.pod):
         message = "stopping the notebook and storing it as it is"
-        status = _status(run, None, ("Cancelling", message), now, **_recorded(current))
+        status = run_status(run, None, ("Cancelling", message), now, **recorded(current))
         return Plan(delete=_delete_job(current), status=status)
     if verdict is None and current.pod is not None:
         return Plan()
@@ -287,7 +293,7 @@ def _cancel(run: Run, current: Current, seen: RunObserved, now: datetime) -> Pla
         message="cancelled by spec.cancel",
         failure=Failure(reason=CANCELLED),
     )
-    return _finish(run, current, cancelled, seen, now)
+    return finish(run, current, cancelled, seen.progress, now)
 
 
 def _verdict(current: Current, now: datetime) -> Verdict | None:
@@ -296,7 +302,7 @@ def _verdict(current: Current, now: datetime) -> Verdict | None:
         return None
     verdict = judge(current.job, current.pod, now)
     if verdict is None and current.job is None and current.pod is None and current.rows:
-        verdict = _ended(DISRUPTED, "the Job was deleted before its result was seen", now)
+        verdict = ended(DISRUPTED, "the Job was deleted before its result was seen", now)
     if verdict is None or verdict.reason == SUCCEEDED:
         return verdict
     if current.stopping:
@@ -314,35 +320,29 @@ def _verdict(current: Current, now: datetime) -> Verdict | None:
     return verdict
 
 
-def _ended(reason: str, message: str, now: datetime) -> Verdict:
-    return Verdict(
-        reason=reason, message=message, failure=Failure(reason=reason), finished=rfc3339(now)
-    )
-
-
 def _conclude(
     run: Run, current: Current, verdict: Verdict, seen: RunObserved, now: datetime
 ) -> Plan:
     """End the Run with its last attempt, or put on record when the next one follows."""
     if verdict.reason == SUCCEEDED:
-        return _finish(run, current, verdict, seen, now)
+        return finish(run, current, verdict, seen.progress, now)
     if verdict.finished is None:
         verdict = replace(verdict, finished=rfc3339(now))
     if current.stopping:
         old = find_condition(run.status.conditions, SUCCEEDED_CONDITION)
         verdict = replace(verdict, message=old.message if old else verdict.message)
-    rows = with_end(current.rows, verdict, _stored(current.outputs, verdict))
+    rows = with_end(current.rows, verdict, stored_outputs(current.outputs, verdict))
     retry = next_attempt(rows, _retries(current), now)
     if retry is None:
-        return _finish(run, current, verdict, seen, now)
+        return finish(run, current, verdict, seen.progress, now)
     message = f"attempt {rows[-1].number} failed with {verdict.reason}: {verdict.message}"
-    status = _status(
+    status = run_status(
         run,
         None,
         (RETRYING, f"{message}; {retry.why} at {rfc3339(retry.at)}"),
         now,
         phase="Pending",
-        **{**_recorded(current), "attempts": rows},
+        **{**recorded(current), "attempts": rows},
         failure=verdict.failure,
         progress=None,
     )
@@ -357,7 +357,7 @@ def _after_end(
     retry = next_attempt(current.rows, _retries(current), now)
     if retry is None or current.snapshot is None:
         last = current.rows[-1]
-        return _finish(run, current, _ended(last.reason or DISRUPTED, "", now), seen, now)
+        return finish(run, current, ended(last.reason or DISRUPTED, "", now), seen.progress, now)
     if retry.at > now:
         return Plan(requeue_after=_until(retry, now))
     snapshot = current.snapshot.but(
@@ -376,61 +376,6 @@ def _until(retry: Retry, now: datetime) -> float:
     return max(0.1, (retry.at - now).total_seconds())
 
 
-def _finish(run: Run, current: Current, verdict: Verdict, seen: RunObserved, now: datetime) -> Plan:
-    succeeded = verdict.reason == SUCCEEDED
-    started = run.status.start_time or verdict.started
-    finished = verdict.finished or rfc3339(now)
-    outputs = _stored(current.outputs, verdict)
-    rows = with_end(current.rows, replace(verdict, finished=finished), outputs)
-    phase: Phase = "Failed"
-    if succeeded or verdict.reason == CANCELLED:
-        phase = "Succeeded" if succeeded else "Cancelled"
-    message = verdict.message
-    if len(rows) > 1:
-        message = f"{message} (attempt {rows[-1].number})"
-    status = _status(
-        run,
-        succeeded,
-        (verdict.reason, message),
-        now,
-        phase=phase,
-        snapshot=current.snapshot,
-        attempts=rows,
-        outputs=outputs,
-        start_time=started,
-        completion_time=finished,
-        queued_seconds=_seconds(run.metadata.creation_timestamp, started),
-        duration_seconds=_seconds(started, finished),
-        progress=verdict.progress or seen.progress or run.status.progress,
-        failure=verdict.failure,
-        results=verdict.results,
-        versions=verdict.versions,
-    )
-    event = Event(type="Warning", reason=verdict.reason, message=message)
-    return Plan(status=status, events=() if succeeded else (event,))
-
-
-def _stored(outputs: Outputs | None, verdict: Verdict) -> Outputs | None:
-    """Name only what lies in the store; without a courier's word, all that may."""
-    if outputs is None:
-        return None
-    if not verdict.stored:
-        return outputs if verdict.reason in (CANCELLED, DISRUPTED) else None
-    return outputs.but(
-        notebook=outputs.notebook if "notebook.ipynb" in verdict.stored else None,
-        html=outputs.html if "notebook.html" in verdict.stored else None,
-        result=outputs.result if "result.json" in verdict.stored else None,
-    )
-
-
-def _recorded(current: Current) -> dict[str, Any]:
-    return {
-        "snapshot": current.snapshot,
-        "attempts": list(current.rows),
-        "outputs": current.outputs,
-    }
-
-
 def _delete_job(current: Current) -> tuple[Ref, ...]:
     if current.job is None or current.job["metadata"].get("deletionTimestamp"):
         return ()
@@ -447,33 +392,8 @@ def _ref(api_version: str, kind: str, metadata: Mapping[str, Any]) -> Ref:
     )
 
 
-def _status(
-    run: Run, succeeded: bool | None, why: tuple[str, str], now: datetime, **changes: Any
-) -> dict[str, Any]:
-    reason, message = why
-    conditions = set_condition(
-        run.status.conditions,
-        type=SUCCEEDED_CONDITION,
-        status=succeeded,
-        reason=reason,
-        message=message,
-        generation=run.metadata.generation,
-        now=now,
-    )
-    status = run.status.but(
-        conditions=conditions, observed_generation=run.metadata.generation, **changes
-    )
-    return status.wire()
-
-
 def _pending_left(since: str | None, limit: int | None, now: datetime) -> float | None:
     """Return the seconds that may still pass before a notebook starts; None is for ever."""
     if limit is None or since is None:
         return None
     return (parse_time(since) + timedelta(seconds=limit) - now).total_seconds()
-
-
-def _seconds(start: str | None, end: str | None) -> int | None:
-    if not start or not end:
-        return None
-    return max(0, round((parse_time(end) - parse_time(start)).total_seconds()))

@@ -1,0 +1,109 @@
+"""What a Run's status says: while it goes on, and as its final word."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from labfunctions_operator.api.conditions import set_condition
+from labfunctions_operator.api.run import Failure, Outputs, Phase, Progress, Run
+from labfunctions_operator.api.times import parse_time, rfc3339
+from labfunctions_operator.reconcile.attempt import Current, with_end
+from labfunctions_operator.reconcile.plan import Event, Plan
+from labfunctions_operator.reconcile.retry import DISRUPTED
+from labfunctions_operator.reconcile.verdict import SUCCEEDED, Verdict
+
+SUCCEEDED_CONDITION = "Succeeded"
+CANCELLED = "Cancelled"
+
+
+def run_status(
+    run: Run, succeeded: bool | None, why: tuple[str, str], now: datetime, **changes: Any
+) -> dict[str, Any]:
+    """Return the whole status with a new reason and message, and other fields as given."""
+    reason, message = why
+    conditions = set_condition(
+        run.status.conditions,
+        type=SUCCEEDED_CONDITION,
+        status=succeeded,
+        reason=reason,
+        message=message,
+        generation=run.metadata.generation,
+        now=now,
+    )
+    status = run.status.but(
+        conditions=conditions, observed_generation=run.metadata.generation, **changes
+    )
+    return status.wire()
+
+
+def finish(
+    run: Run, current: Current, verdict: Verdict, reported: Progress | None, now: datetime
+) -> Plan:
+    """End a Run: the last attempt's verdict becomes its own."""
+    succeeded = verdict.reason == SUCCEEDED
+    started = run.status.start_time or verdict.started
+    finished = verdict.finished or rfc3339(now)
+    outputs = stored_outputs(current.outputs, verdict)
+    rows = with_end(current.rows, replace(verdict, finished=finished), outputs)
+    phase: Phase = "Failed"
+    if succeeded or verdict.reason == CANCELLED:
+        phase = "Succeeded" if succeeded else "Cancelled"
+    message = verdict.message
+    if len(rows) > 1:
+        message = f"{message} (attempt {rows[-1].number})"
+    status = run_status(
+        run,
+        succeeded,
+        (verdict.reason, message),
+        now,
+        phase=phase,
+        snapshot=current.snapshot,
+        attempts=rows,
+        outputs=outputs,
+        start_time=started,
+        completion_time=finished,
+        queued_seconds=seconds_between(run.metadata.creation_timestamp, started),
+        duration_seconds=seconds_between(started, finished),
+        progress=verdict.progress or reported or run.status.progress,
+        failure=verdict.failure,
+        results=verdict.results,
+        versions=verdict.versions,
+    )
+    event = Event(type="Warning", reason=verdict.reason, message=message)
+    return Plan(status=status, events=() if succeeded else (event,))
+
+
+def ended(reason: str, message: str, now: datetime) -> Verdict:
+    """Return the verdict on an attempt of which no more is known."""
+    return Verdict(
+        reason=reason, message=message, failure=Failure(reason=reason), finished=rfc3339(now)
+    )
+
+
+def stored_outputs(outputs: Outputs | None, verdict: Verdict) -> Outputs | None:
+    """Name only what lies in the store; without a courier's word, all that may."""
+    if outputs is None:
+        return None
+    if not verdict.stored:
+        return outputs if verdict.reason in (CANCELLED, DISRUPTED) else None
+    return outputs.but(
+        notebook=outputs.notebook if "notebook.ipynb" in verdict.stored else None,
+        html=outputs.html if "notebook.html" in verdict.stored else None,
+        result=outputs.result if "result.json" in verdict.stored else None,
+    )
+
+
+def recorded(current: Current) -> dict[str, Any]:
+    """Return the fields of status that tell what runs, and where its files will lie."""
+    return {
+        "snapshot": current.snapshot,
+        "attempts": list(current.rows),
+        "outputs": current.outputs,
+    }
+
+
+def seconds_between(start: str | None, end: str | None) -> int | None:
+    """Return whole seconds, or None where one of the times is not known."""
+    if not start or not end:
+        return None
+    return max(0, round((parse_time(end) - parse_time(start)).total_seconds()))
