@@ -130,8 +130,8 @@ def test_kubectl_get_answers_what_happened(ended: dict[str, Object], wine: Team)
     assert rows["wine-broken-1"][1:5] == ["wine-broken", "Failed", "3/5", "NotebookError"]
     assert "ValueError" in rows["wine-broken-1"][-1]
     assert rows["wine-analysis-1"][2] == rows["wine-analysis-1"][4] == "Succeeded"
-    projects = wine.kubectl("get", "lfp")
-    assert re.search(r"wine\s+True\s+Ready\s+main\s+[0-9a-f]{40}", projects)
+    projects = wine.kubectl("get", "lfp", "-o", "wide")
+    assert re.search(r"wine\s+True\s+Ready\s+main\s.*[0-9a-f]{40}", projects)
     assert re.search(r"wine-broken\s+wine\s+broken.ipynb\s+True", wine.kubectl("get", "lfw"))
 
 

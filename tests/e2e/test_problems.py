@@ -182,7 +182,7 @@ INJECTION = 'x"\nRUN touch /injected\n# '
         {"runtime": {"buildPackages": ["vim; touch /injected"]}},
         {"runtime": {"env": {INJECTION: "x"}}},
         {"runtime": {"env": {"A": INJECTION}}},
-        {"runtime": {"template": "gpu", "gpu": {"cuda": INJECTION}}},
+        {"runtime": {"gpu": {"cuda": INJECTION}, "template": "gpu"}},
     ],
     ids=str,
 )

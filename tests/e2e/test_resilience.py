@@ -70,7 +70,7 @@ def restart_apiserver(control_plane: ControlPlane) -> Disturb:
 
 @pytest.mark.parametrize("how", ["kill_operator", "restart_apiserver"])
 def test_everything_completes_once(
-    lab: Team, building: Repository, running: str, how: str, request: pytest.FixtureRequest
+    lab: Team, running: str, building: Repository, how: str, request: pytest.FixtureRequest
 ) -> None:
     disturb: Disturb = request.getfixturevalue(how)
     [build] = lab.builds("slow")
