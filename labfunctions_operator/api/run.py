@@ -129,6 +129,10 @@ class Outputs(Model):
     notebook: str | None = None
     html: str | None = None
     result: str | None = None
+    record: str | None = None
+    """This Run as it ended, in a file that outlives it."""
+    etags: dict[str, str] | None = None
+    """The store's entity tags of these files, by their names here."""
 
 
 class RunStatus(Model):

@@ -4,12 +4,11 @@ import hashlib
 import hmac
 
 from labfunctions_operator.api.run import Outputs, Run
-from labfunctions_operator.desired.names import attempt_prefix
+from labfunctions_operator.desired.names import FILES, attempt_prefix
 from labfunctions_operator.desired.run_job import GRACE_SECONDS, Grant
 from labfunctions_operator.providers.store import Store
 from labfunctions_operator.reconcile.plan import Key
 
-FILES = {"notebook": "notebook.ipynb", "html": "notebook.html", "result": "result.json"}
 # A pod may wait for a node before the notebook's own time begins.
 PENDING_SECONDS = 86400
 
@@ -49,8 +48,8 @@ class Grants:
                 for file in FILES.values()
             },
             report=f"{self._url}{path}?signature={self._sign(path)}",
-            outputs=Outputs(
-                **{name: self._store.uri(f"{prefix}/{file}") for name, file in FILES.items()}
+            outputs=Outputs.model_validate(
+                {name: self._store.uri(f"{prefix}/{file}") for name, file in FILES.items()}
             ),
         )
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from labfunctions_operator.api.labels import MANAGED_BY, PART_OF
+from labfunctions_operator.controllers.archive import Archive
+from labfunctions_operator.controllers.clock import utc_now
 from labfunctions_operator.controllers.engine import Engine
 from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.controllers.grants import Grants
@@ -46,8 +48,10 @@ class Operator:
             sources=self._sources,
             grants=grants,
             reports=self._reports,
+            archive=Archive(self._store, self._world, utc_now),
             executor=Executor(client, self._world.caches),
             settings=settings,
+            clock=utc_now,
         )
         self._engine = Engine(reconcilers.reconcile)
         self._informers = [

@@ -1,8 +1,7 @@
 """One reconciler for each kind: look at what exists, decide, carry it out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from labfunctions_operator.api import labels
@@ -10,6 +9,8 @@ from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.run import Run, Snapshot
 from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS, Workflow
+from labfunctions_operator.controllers.archive import Archive
+from labfunctions_operator.controllers.clock import Clock
 from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.controllers.grants import Grants
 from labfunctions_operator.controllers.reports import Reports
@@ -32,13 +33,6 @@ from labfunctions_operator.reconcile.run import (
 from labfunctions_operator.reconcile.workflow import WorkflowObserved, reconcile_workflow
 from labfunctions_operator.settings import Settings
 
-Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    """Return the time now."""
-    return datetime.now(UTC)
-
 
 class Reconcilers:
     """Brings one object nearer to what it should be; what the engine calls for each key."""
@@ -51,15 +45,17 @@ class Reconcilers:
         sources: SourceTracker,
         grants: Grants,
         reports: Reports,
+        archive: Archive,
         executor: Executor,
         settings: Settings,
-        clock: Clock = utc_now,
+        clock: Clock,
     ) -> None:
         self._client = client
         self._world = world
         self._sources = sources
         self._grants = grants
         self._reports = reports
+        self._archive = archive
         self._executor = executor
         self._settings = settings
         self._clock = clock
@@ -73,20 +69,23 @@ class Reconcilers:
             return None
         decide = {"Project": self._project, "Workflow": self._workflow, "Run": self._run}[key.kind]
         try:
-            plan = await decide(key, obj)
-            await self._executor.execute(plan, obj)
+            return await self._carry_out(await decide(key, obj), obj)
         except InvalidSpec as error:
             # The user's words, refused by us or by the API server: said on the object itself.
-            await self._refuse(obj, reason="InvalidSpec", message=str(error), final=True)
-            return None
+            return await self._refuse(obj, reason="InvalidSpec", message=str(error), final=True)
         except Denied as error:
             await self._refuse(obj, reason="Forbidden", message=str(error), final=False)
             raise
-        return plan.requeue_after
 
-    async def _refuse(self, obj: Object, **why: Any) -> None:
+    async def _refuse(self, obj: Object, **why: Any) -> float | None:
         status = refuse(obj, now=self._clock(), **why)
-        await self._executor.execute(Plan(status=status), obj)
+        return await self._carry_out(Plan(status=status), obj)
+
+    async def _carry_out(self, plan: Plan, obj: Object) -> float | None:
+        if obj["kind"] == "Run":
+            plan = await self._archive.complete(plan, obj)
+        await self._executor.execute(plan, obj)
+        return plan.requeue_after
 
     async def _project(self, key: Key, obj: Object) -> Plan:
         project = parse(Project, obj)
@@ -207,10 +206,4 @@ class Reconcilers:
 
 def _no_later(plan: Plan, wait: float | None) -> Plan:
     waits = [w for w in (plan.requeue_after, wait) if w is not None]
-    return Plan(
-        apply=plan.apply,
-        delete=plan.delete,
-        status=plan.status,
-        events=plan.events,
-        requeue_after=min(waits, default=None),
-    )
+    return replace(plan, requeue_after=min(waits, default=None))

@@ -7,6 +7,9 @@ from typing import Any
 from labfunctions_operator.api.labels import API_VERSION
 from labfunctions_operator.api.types import Metadata
 
+FILES = {"notebook": "notebook.ipynb", "html": "notebook.html", "result": "result.json"}
+"""What an attempt leaves in its folder of the store."""
+
 
 def digest(*parts: Any) -> str:
     """Return the sha256 of a JSON value, as hex."""
@@ -32,11 +35,17 @@ def builder_secret_name(project: str) -> str:
 def attempt_prefix(
     *, namespace: str, project: str, workflow: str | None, run: str, uid: str, attempt: int
 ) -> str:
-    """Return the folder of one attempt in the store.
+    """Return the folder of one attempt in the store."""
+    folder = run_prefix(namespace=namespace, project=project, workflow=workflow, run=run, uid=uid)
+    return f"{folder}/{attempt}"
+
+
+def run_prefix(*, namespace: str, project: str, workflow: str | None, run: str, uid: str) -> str:
+    """Return the folder of one Run in the store.
 
     The uid keeps a second Run of the same name from overwriting the first one's results.
     """
-    return f"{namespace}/{project}/{workflow or 'adhoc'}/{run}-{uid[:8]}/{attempt}"
+    return f"{namespace}/{project}/{workflow or 'adhoc'}/{run}-{uid[:8]}"
 
 
 def env_literal(value: str) -> str:

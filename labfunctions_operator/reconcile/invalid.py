@@ -32,7 +32,7 @@ def refuse(
         return status
     generation = obj["metadata"].get("generation", 0)
     conditions = set_condition(
-        _readable(status.get("conditions")),
+        readable_conditions(status.get("conditions")),
         type="Succeeded" if is_run else "Ready",
         status=None if is_run and not final else False,
         reason=reason,
@@ -50,7 +50,7 @@ def refuse(
     return status
 
 
-def _readable(conditions: Any) -> list[Condition]:
+def readable_conditions(conditions: Any) -> list[Condition]:
     """Read conditions; those that cannot be read are made anew, as all of an unreadable status."""
     try:
         return _CONDITIONS.validate_python(conditions)

@@ -18,6 +18,7 @@ from labfunctions_operator.reconcile.attempt import Current, find_current, with_
 from labfunctions_operator.reconcile.execution import merge_execution
 from labfunctions_operator.reconcile.plan import Event, Plan, Ref
 from labfunctions_operator.reconcile.pods import Waiting, is_over, refused, waiting
+from labfunctions_operator.reconcile.record import is_recorded
 from labfunctions_operator.reconcile.retry import (
     DISRUPTED,
     Retry,
@@ -136,6 +137,8 @@ def _expire(run: Run, now: datetime) -> Plan:
     left = parse_time(run.status.completion_time) + timedelta(seconds=ttl) - now
     if left > timedelta(0):
         return Plan(requeue_after=left.total_seconds())
+    if not is_recorded(run.status.conditions):
+        return Plan()  # whoever stores the record brings it back
     return Plan(delete=(_ref(labels.API_VERSION, "Run", run.metadata.model_dump()),))
 
 

@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from labfunctions_operator.api.conditions import set_condition
-from labfunctions_operator.api.run import Failure, Outputs, Phase, Progress, Run
+from labfunctions_operator.api.run import Failure, Outputs, Phase, Progress, Run, Snapshot
 from labfunctions_operator.api.times import parse_time, rfc3339
+from labfunctions_operator.desired.names import FILES
 from labfunctions_operator.reconcile.attempt import Current, with_end
 from labfunctions_operator.reconcile.plan import Event, Plan
 from labfunctions_operator.reconcile.retry import DISRUPTED
@@ -57,7 +58,7 @@ def finish(
         (verdict.reason, message),
         now,
         phase=phase,
-        snapshot=current.snapshot,
+        snapshot=_with_notebook(current.snapshot, verdict),
         attempts=rows,
         outputs=outputs,
         start_time=started,
@@ -86,11 +87,16 @@ def stored_outputs(outputs: Outputs | None, verdict: Verdict) -> Outputs | None:
         return None
     if not verdict.stored:
         return outputs if verdict.reason in (CANCELLED, DISRUPTED) else None
-    return outputs.but(
-        notebook=outputs.notebook if "notebook.ipynb" in verdict.stored else None,
-        html=outputs.html if "notebook.html" in verdict.stored else None,
-        result=outputs.result if "result.json" in verdict.stored else None,
-    )
+    etags = {field: verdict.stored[file] for field, file in FILES.items() if file in verdict.stored}
+    uris = {field: getattr(outputs, field) if field in etags else None for field in FILES}
+    return outputs.but(**uris, etags=etags)
+
+
+def _with_notebook(snapshot: Snapshot | None, verdict: Verdict) -> Snapshot | None:
+    """Say which notebook ran, where only the runner could see it: in a ready-made image."""
+    if snapshot is None or snapshot.notebook_sha256:
+        return snapshot
+    return snapshot.but(notebook_sha256=verdict.notebook_sha256)
 
 
 def recorded(current: Current) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -38,6 +38,7 @@ class RunnerResult(Model):
     progress: Progress | None = None
     results: dict[str, JsonValue] | None = None
     versions: dict[str, str] | None = None
+    notebook_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,8 @@ class Verdict:
         progress: How far the notebook came, where the runner could say.
         started: When the notebook's container started, if it did.
         finished: When it ended.
-        stored: The files that reached the store.
+        stored: The files that reached the store, each with its entity tag.
+        notebook_sha256: Of the notebook that was executed.
         results: What the notebook returned.
         versions: Of what ran it.
     """
@@ -62,7 +64,8 @@ class Verdict:
     progress: Progress | None = None
     started: str | None = None
     finished: str | None = None
-    stored: tuple[str, ...] = ()
+    stored: Mapping[str, str] = field(default_factory=dict)
+    notebook_sha256: str | None = None
     results: Mapping[str, Any] | None = None
     versions: Mapping[str, str] | None = None
 
@@ -131,7 +134,11 @@ def _of_ended_pod(pod: Object) -> Verdict:
     }
     result = _runner_result(terminated.get("message"))
     if result:
-        times |= {"results": _storable(result.results), "versions": result.versions}
+        times |= {
+            "results": _storable(result.results),
+            "versions": result.versions,
+            "notebook_sha256": result.notebook_sha256,
+        }
     if result and result.reason == SUCCEEDED:
         if upload_error:
             return _failed(
@@ -232,13 +239,14 @@ def _runner_result(text: str | None) -> RunnerResult | None:
     return result
 
 
-def _courier_result(pod: Object) -> tuple[tuple[str, ...], str | None]:
+def _courier_result(pod: Object) -> tuple[dict[str, str], str | None]:
     terminated = container_state(pod, COURIER).get("terminated", {})
     try:
         report = json.loads(terminated.get("message") or "")
-        stored, error = tuple(report.get("uploads") or {}), report.get("error")
-    except (ValueError, AttributeError, TypeError, RecursionError):
-        return (), "the courier was stopped before it could finish"
+        uploads, error = report.get("uploads") or {}, report.get("error")
+        stored = {str(name): str(receipt["etag"]) for name, receipt in uploads.items()}
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        return {}, "the courier was stopped before it could finish"
     return stored, one_line(str(error)) if error else None
 
 

@@ -207,7 +207,10 @@ def runner_says(reason: str = "Succeeded", **fields: Any) -> Object:
 
 
 def courier_says(*files: str, error: str | None = None) -> Object:
-    return {"uploads": {name: {"etag": "e", "bytes": 1} for name in files}, "error": error}
+    return {
+        "uploads": {name: {"etag": f"tag-{name}", "bytes": 1} for name in files},
+        "error": error,
+    }
 
 
 ALL_STORED = courier_says("notebook.ipynb", "notebook.html", "result.json")

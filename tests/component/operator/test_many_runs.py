@@ -23,7 +23,15 @@ FINISHED = {
             "message": "3 of 3 cells ran",
             "lastTransitionTime": "2026-01-01T00:00:00Z",
             "observedGeneration": 1,
-        }
+        },
+        {
+            "type": "Recorded",
+            "status": "True",
+            "reason": "Stored",
+            "message": "run.json is in the store",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+            "observedGeneration": 1,
+        },
     ],
 }
 

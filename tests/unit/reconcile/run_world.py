@@ -110,11 +110,16 @@ class RunWorld(World):
 
 
 JOB = "first-1"
-OUTPUTS = {
-    "notebook": "s3://b/notebook.ipynb",
-    "html": "s3://b/notebook.html",
-    "result": "s3://b/result.json",
-}
+FILES = {"notebook": "notebook.ipynb", "html": "notebook.html", "result": "result.json"}
+
+
+def outputs(*stored: str) -> Object:
+    """What status says of the outputs that are stored."""
+    uris = {name: f"s3://b/{FILES[name]}" for name in stored}
+    return {**uris, "etags": {name: f"tag-{FILES[name]}" for name in stored}}
+
+
+OUTPUTS = outputs(*FILES)
 
 
 def started(**spec: Any) -> RunWorld:

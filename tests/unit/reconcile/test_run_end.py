@@ -3,13 +3,14 @@ from typing import Any
 import pytest
 from objects import (
     ALL_STORED,
+    at,
     courier_says,
     make_pod,
     runner_says,
     stamp,
     terminated,
 )
-from run_world import JOB, OUTPUTS, runs
+from run_world import JOB, OUTPUTS, RunWorld, outputs, runs
 from world import (
     job_gone,
     pod_evicted,
@@ -18,6 +19,8 @@ from world import (
     pod_runs,
     pod_succeeds,
 )
+
+from labfunctions_operator.reconcile.record import with_record
 
 
 def test_a_run_that_succeeds_costs_three_writes() -> None:
@@ -57,30 +60,45 @@ def test_a_run_that_fails_says_why_and_what_is_stored() -> None:
     assert world.condition == ("False", "NotebookError", "it is NotebookError")
     assert world.status["phase"] == "Failed"
     assert world.status["failure"] == {"reason": "NotebookError", "exitCode": 1}
-    assert world.status["outputs"] == {"notebook": "s3://b/notebook.ipynb"}
+    assert world.status["outputs"] == outputs("notebook")
     assert [(e.type, e.reason) for e in world.events] == [("Warning", "NotebookError")]
 
 
 @pytest.mark.parametrize(
-    ("courier", "outputs"),
+    ("courier", "expected"),
     [
         (terminated(0, ALL_STORED), OUTPUTS),
         (
             terminated(0, courier_says("result.json", "notebook.ipynb")),
-            {k: OUTPUTS[k] for k in ("notebook", "result")},
+            outputs("notebook", "result"),
         ),
         (terminated(1, courier_says(error="HTTP 403")), None),
         (terminated(137), None),
     ],
 )
-def test_outputs_name_only_what_lies_in_the_store(courier: Any, outputs: Any) -> None:
+def test_outputs_name_only_what_lies_in_the_store(courier: Any, expected: Any) -> None:
     world = runs()
     said = runner_says("NotebookError")
     world.pods[JOB] = make_pod(
         world.jobs[JOB], phase="Failed", notebook=terminated(1, said), courier=courier
     )
     world.settle()
-    assert world.status.get("outputs") == outputs
+    assert world.status.get("outputs") == expected
+
+
+def test_the_runner_says_which_notebook_ran_where_nobody_else_can() -> None:
+    world = RunWorld()
+    world.source = None
+    world.settle()
+    said = runner_says(notebookSha256="0a" * 32)
+    world.pods[JOB] = make_pod(
+        world.jobs[JOB],
+        phase="Succeeded",
+        notebook=terminated(0, said),
+        courier=terminated(0, ALL_STORED),
+    )
+    world.settle()
+    assert world.status["snapshot"]["notebookSha256"] == "0a" * 32
 
 
 def test_a_run_whose_job_vanished_says_so_in_the_end() -> None:
@@ -98,6 +116,11 @@ def test_a_run_whose_job_vanished_says_so_in_the_end() -> None:
     assert len(world.status["attempts"]) == 6, "the first and five for disruptions"
 
 
+def record(world: RunWorld) -> None:
+    """Say that the Run's record is in the store, as the archive does."""
+    world.obj = {**world.obj, "status": with_record(world.status, 1, at(60), uri="s3://b/run.json")}
+
+
 def test_a_run_is_deleted_so_long_after_its_end_as_it_says() -> None:
     world = runs(workflowRef={"name": "report"}, ttlSecondsAfterFinished=100)
     world.seconds = 60
@@ -107,6 +130,8 @@ def test_a_run_is_deleted_so_long_after_its_end_as_it_says() -> None:
     world.seconds = 159
     assert world.settle() == []
     world.seconds = 160
+    assert world.settle() == [], "its record is not in the store yet"
+    record(world)
     plan = world.decide()
     assert [(r.kind, r.name, r.uid) for r in plan.delete] == [
         ("Run", "first", world.obj["metadata"]["uid"])

@@ -24,7 +24,7 @@ from labfunctions_operator.reconcile.verdict import START_PATIENCE, judge, noteb
 JOB = created(
     {"kind": "Job", "metadata": {"name": "first-1", "namespace": "team", "labels": {}}}, seconds=0
 )
-STORED = ("notebook.ipynb", "notebook.html", "result.json")
+STORED = {name: f"tag-{name}" for name in ("notebook.ipynb", "notebook.html", "result.json")}
 COURIER_OK = terminated(0, ALL_STORED)
 CELL = {"index": 2, "id": "a3", "source": "1/0"}
 EXCEPTION = {"name": "ZeroDivisionError", "message": "division by zero"}
@@ -252,7 +252,7 @@ def test_only_what_was_uploaded_is_stored() -> None:
     courier = terminated(0, courier_says("notebook.ipynb"))
     verdict = judge(JOB, finished(terminated(1, runner_says("TimedOut")), courier=courier), at(60))
     assert verdict is not None
-    assert verdict.stored == ("notebook.ipynb",)
+    assert verdict.stored == {"notebook.ipynb": "tag-notebook.ipynb"}
 
 
 def test_a_pod_that_never_ran_has_no_start_and_ends_no_earlier_than_it_was_made() -> None:
