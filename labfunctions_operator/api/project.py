@@ -130,6 +130,28 @@ class Registry(Model):
     insecure: bool = False
 
 
+class Retention(Model):
+    """How long the store keeps what Runs leave there: both limits hold, where both are given."""
+
+    days: Annotated[int, Field(ge=1, le=36500)] | None = None
+    """Delete the results of Runs that ended longer ago than this."""
+    keep_last: Annotated[int, Field(ge=1, le=100000)] | None = None
+    """Never delete those of this many last Runs of each Workflow."""
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> "Retention":
+        if self.days is None and self.keep_last is None:
+            raise ValueError("give days, keepLast or both")
+        return self
+
+
+class ProjectOutputs(Model):
+    """What becomes of the results."""
+
+    retention: Retention | None = None
+    """What the store need not keep (default: it keeps everything)."""
+
+
 class Defaults(Model):
     """What Workflows of the project get where they say nothing."""
 
@@ -145,6 +167,7 @@ class ProjectSpec(Model):
     runtimes: Annotated[list[Runtime], Field(max_length=16)] = []
     """The images of the project; none means one generated image named default."""
     registry: Registry | None = None
+    outputs: ProjectOutputs = ProjectOutputs()
     defaults: Defaults = Defaults()
     suspend: bool = False
     """Stop following the ref and building; what is built stays usable."""

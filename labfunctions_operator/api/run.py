@@ -32,8 +32,6 @@ class RunSpec(Execution):
     """Run exactly what this Run of the same namespace ran: image, notebook and parameters."""
     cancel: bool = False
     """Stop the run, keeping the notebook as it is; cannot be taken back."""
-    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=315360000)] | None = None
-    """Delete the Run this long after it ended (default: keep it)."""
 
     @model_validator(mode="after")
     def _something_to_run(self) -> "RunSpec":

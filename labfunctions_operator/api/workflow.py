@@ -130,6 +130,8 @@ class Execution(Model):
     """A Kueue LocalQueue: the Job waits there until Kueue admits it."""
     safe_to_evict: bool | None = None
     """Let autoscalers move a running notebook elsewhere (default: they may not)."""
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=315360000)] | None = None
+    """Delete the Run this long after it ended (default: keep it)."""
 
     @field_validator("notebook")
     @classmethod

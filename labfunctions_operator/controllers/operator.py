@@ -14,6 +14,7 @@ from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.controllers.grants import Grants
 from labfunctions_operator.controllers.reconcilers import Reconcilers
 from labfunctions_operator.controllers.reports import Reports
+from labfunctions_operator.controllers.retention import RetentionKeeper
 from labfunctions_operator.controllers.source import SourceTracker
 from labfunctions_operator.controllers.world import World
 from labfunctions_operator.errors import Denied, Transient
@@ -70,8 +71,10 @@ class Operator:
         for informer in self._informers:
             await informer.synced.wait()
         await self._reports.start(self._settings.reports.port)
+        retention = RetentionKeeper(self._store, self._world, utc_now)
         self._tasks += [
             asyncio.create_task(self._engine.run(), name="engine"),
+            asyncio.create_task(retention.run(), name="retention"),
             asyncio.create_task(self._sweep(), name="sweep"),
         ]
         logger.info("started with %d objects", len(self._world.all_keys()))

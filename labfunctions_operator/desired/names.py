@@ -41,11 +41,16 @@ def attempt_prefix(
 
 
 def run_prefix(*, namespace: str, project: str, workflow: str | None, run: str, uid: str) -> str:
-    """Return the folder of one Run in the store.
+    """Return the folder of one Run in the store."""
+    return f"{namespace}/{project}/{workflow or 'adhoc'}/{run_folder(run, uid)}"
+
+
+def run_folder(run: str, uid: str) -> str:
+    """Return the last part of a Run's folder.
 
     The uid keeps a second Run of the same name from overwriting the first one's results.
     """
-    return f"{namespace}/{project}/{workflow or 'adhoc'}/{run}-{uid[:8]}"
+    return f"{run}-{uid[:8]}"
 
 
 def env_literal(value: str) -> str:

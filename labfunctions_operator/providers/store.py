@@ -1,8 +1,10 @@
 """The S3 store that keeps what Runs leave behind."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 SIGNATURE_LIMIT = 7 * 24 * 3600
 """S3 refuses a signature that shall be valid for longer."""
+DELETE_LIMIT = 1000
+"""S3 deletes no more at one request."""
 
 _TRANSIENT_CODES = frozenset(
     {"SlowDown", "RequestTimeout", "RequestTimeTooSkewed", "Throttling", "ThrottlingException"}
@@ -35,6 +39,14 @@ _CONFIG = Config(
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """A file in the store: its key below the prefix, and when it was last written."""
+
+    key: str
+    written: datetime
 
 
 class Store:
@@ -132,6 +144,31 @@ class Store:
                 ContentType="application/json",
             )
         return answer["ETag"].strip('"')
+
+    def list(self, prefix: str) -> Iterator[StoredFile]:
+        """Lists the files whose keys begin so, a page of 1000 at a request."""
+        pages = self._client.get_paginator("list_objects_v2")
+        with self._translated(f"list {prefix}"):
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._key(prefix)):
+                for found in page.get("Contents", []):
+                    key = found["Key"][len(self._key("")) :]
+                    yield StoredFile(key=key, written=found["LastModified"])
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Deletes files, 1000 at a request; one that is not there is as good as deleted."""
+        for start in range(0, len(keys), DELETE_LIMIT):
+            batch = keys[start : start + DELETE_LIMIT]
+            with self._translated(f"delete {batch[0]} and {len(batch) - 1} more"):
+                answer = self._client.delete_objects(
+                    Bucket=self._bucket,
+                    Delete={"Objects": [{"Key": self._key(key)} for key in batch], "Quiet": True},
+                )
+            if errors := answer.get("Errors"):
+                first = errors[0]
+                raise Denied(
+                    f"the store {self._name} did not delete {len(errors)} files, the first being"
+                    f" {first.get('Key')}: {first.get('Code')} {first.get('Message', '')}".rstrip()
+                )
 
     def exists(self, key: str) -> bool:
         """Tells whether an object has been written."""

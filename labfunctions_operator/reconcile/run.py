@@ -132,6 +132,8 @@ def is_waiting_for_attempt(run: Run) -> bool:
 
 def _expire(run: Run, now: datetime) -> Plan:
     ttl = run.spec.ttl_seconds_after_finished
+    if ttl is None and run.status.snapshot:
+        ttl = run.status.snapshot.ttl_seconds_after_finished
     if ttl is None or not run.status.completion_time:
         return Plan()
     left = parse_time(run.status.completion_time) + timedelta(seconds=ttl) - now

@@ -202,6 +202,7 @@ EXECUTION: dict[str, Any] = {
     "imagePullSecrets": [{"name": "login"}],
     "queueName": "team",
     "safeToEvict": True,
+    "ttlSecondsAfterFinished": 9,
     "retries": {
         "limit": 1,
         "backoff": {"duration": "10s", "factor": 2.0, "cap": "5m"},

@@ -6,6 +6,7 @@ from objects import (
     at,
     courier_says,
     make_pod,
+    make_workflow,
     runner_says,
     stamp,
     terminated,
@@ -136,6 +137,19 @@ def test_a_run_is_deleted_so_long_after_its_end_as_it_says() -> None:
     assert [(r.kind, r.name, r.uid) for r in plan.delete] == [
         ("Run", "first", world.obj["metadata"]["uid"])
     ]
+
+
+def test_a_run_takes_its_ttl_from_the_workflow_as_it_was() -> None:
+    world = RunWorld()
+    world.workflow = make_workflow(ttlSecondsAfterFinished=100)
+    world.settle()
+    pod_succeeds(world, JOB)
+    world.settle()
+    record(world)
+    world.workflow = make_workflow(ttlSecondsAfterFinished=1)
+    assert world.decide().requeue_after == 100
+    world.edit(ttlSecondsAfterFinished=50)
+    assert world.decide().requeue_after == 50
 
 
 def test_a_run_without_a_ttl_stays() -> None:
