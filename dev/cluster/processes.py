@@ -136,6 +136,8 @@ class Supervisor:
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o644),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
+                # A service that outlives us must not hold a lock or a pipe of whoever called us.
+                *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inherited()),
             ],
             # Its own session: neither Ctrl-C nor the end of the terminal reaches it.
             setsid=True,
@@ -159,6 +161,19 @@ class Supervisor:
         errors = [line for line in lines if line.lower().startswith(("error", "f1", "e1", "fatal"))]
         chosen = (errors or lines or ["no output"])[-1]
         return chosen[:300]
+
+
+def _inherited() -> list[int]:
+    """Return what our caller left open for us and for all we start."""
+    held = [int(name) for name in os.listdir("/proc/self/fd")]
+    return [fd for fd in held if fd > 2 and _is_inheritable(fd)]
+
+
+def _is_inheritable(descriptor: int) -> bool:
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:
+        return False  # that of the listing itself, closed by now
 
 
 def _reap(pid: int) -> None:

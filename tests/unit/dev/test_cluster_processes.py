@@ -64,6 +64,18 @@ def test_pid_that_was_given_away_is_never_killed(tmp_path: Path) -> None:
         stranger.kill()
 
 
+def test_started_process_holds_nothing_of_who_started_it(tmp_path: Path) -> None:
+    supervisor = Supervisor(tmp_path)
+    with (tmp_path / "lock").open("w") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        supervisor.ensure(SLEEP)
+        held = [
+            link.readlink().name for link in Path(f"/proc/{supervisor.pid('sleeper')}/fd").iterdir()
+        ]
+    supervisor.stop("sleeper")
+    assert sorted(held) == ["null", "sleeper.log", "sleeper.log"]
+
+
 def test_ended_process_is_told_with_its_last_words(tmp_path: Path) -> None:
     supervisor = Supervisor(tmp_path)
     supervisor.ensure(Service("talker", ("/bin/sh", "-c", "echo Error: no such port; exit 1")))
