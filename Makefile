@@ -37,8 +37,9 @@ install: setup ## Build the images and install the operator into the local clust
 	@$(RUN) python -m dev.install
 
 .PHONY: generate
-generate: setup ## Write what is generated from code: the CRDs
+generate: setup ## Write what is generated from code: the CRDs, docs/metrics.md
 	@$(RUN) python -m labfunctions_operator.api.crd crds
+	@$(RUN) python -m labfunctions_operator.metrics docs/metrics.md
 
 .PHONY: golden
 golden: setup ## Write the expected manifests and Dockerfiles anew; review the difference

@@ -63,6 +63,12 @@ class Reports(_Section):
     port: int = 8080
 
 
+class MetricsSettings(_Section):
+    """Where Prometheus reads from."""
+
+    port: int = 9090
+
+
 class Settings(_Section):
     """Everything the operator is told."""
 
@@ -72,6 +78,7 @@ class Settings(_Section):
     registry: RegistrySettings
     store: StoreSettings
     reports: Reports
+    metrics: MetricsSettings = MetricsSettings()
     cache_dir: Path = Path("/var/cache/labfunctions")
 
 

@@ -58,6 +58,12 @@ class Engine:
         """Return how many keys wait, those of a later time included."""
         return len(self._due)
 
+    def depth(self) -> tuple[int, int, float]:
+        """Return how many keys are due, how many come later, and the longest wait in seconds."""
+        now = self._clock()
+        due = [now - at for at in list(self._due.values()) if at <= now]
+        return len(due), len(self._due) - len(due), max(due, default=0.0)
+
     def enqueue(self, key: Key, after: float = 0.0) -> None:
         """Reconcile a key after some seconds, or earlier if that is planned already."""
         due = self._clock() + after

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
@@ -28,11 +28,18 @@ class Executor:
     Args:
         client: Of the API server.
         caches: By kind; each of them sees a written object before `execute` returns.
+        on_status: Called with an object before and after its status was written.
     """
 
-    def __init__(self, client: KubeClient, caches: Mapping[str, Cache]) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        caches: Mapping[str, Cache],
+        on_status: Callable[[Mapping[str, Any], Object], None] = lambda before, after: None,
+    ) -> None:
         self._client = client
         self._caches = caches
+        self._on_status = on_status
 
     async def execute(self, plan: Plan, obj: Mapping[str, Any]) -> None:
         """Carry a plan out for the object that it was made for.
@@ -128,6 +135,7 @@ class Executor:
             # Deleted meanwhile: nobody is left to be told.
             return None
         self._remember(written)
+        self._on_status(obj, written)
         return written
 
     async def _record(self, obj: Object, event: Event) -> None:

@@ -21,6 +21,9 @@ from labfunctions_operator.errors import Denied, Transient
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.informer import Informer
 from labfunctions_operator.kube.resources import JOBS, PODS, PROJECTS, RUNS, WORKFLOWS
+from labfunctions_operator.metrics.recorder import Metrics
+from labfunctions_operator.metrics.server import MetricsServer
+from labfunctions_operator.metrics.state import StateCollector
 from labfunctions_operator.providers.store import Store
 from labfunctions_operator.reconcile.plan import Key
 from labfunctions_operator.settings import Settings
@@ -39,10 +42,13 @@ class Operator:
         self._client = client
         self._settings = settings
         self._world = World()
+        self._metrics = metrics = Metrics(self._world.caches)
         self._store = _open_store(settings)
         grants = Grants(self._store, settings.reports.url, settings.reports.key_file.read_bytes())
         self._reports = Reports(grants, self._wake)
-        self._sources = SourceTracker(client, settings.cache_dir, self._source_read)
+        self._sources = SourceTracker(
+            client, settings.cache_dir, self._source_read, measured=metrics.source_read
+        )
         reconcilers = Reconcilers(
             client=client,
             world=self._world,
@@ -50,11 +56,15 @@ class Operator:
             grants=grants,
             reports=self._reports,
             archive=Archive(self._store, self._world, utc_now),
-            executor=Executor(client, self._world.caches),
+            executor=Executor(client, self._world.caches, metrics.status_written),
             settings=settings,
             clock=utc_now,
         )
-        self._engine = Engine(reconcilers.reconcile)
+        self._engine = Engine(metrics.timed(reconcilers.reconcile))
+        metrics.registry.register(
+            StateCollector(self._world.caches, metrics.workflows, self._engine, client.requests)
+        )
+        self._metrics_server = MetricsServer(metrics.registry)
         self._informers = [
             Informer(client, resource, self._world.caches[resource.kind], self._changed, _OURS)
             for resource in (JOBS, PODS)
@@ -72,6 +82,7 @@ class Operator:
             await informer.synced.wait()
         await self._reports.start(self._settings.reports.port)
         retention = RetentionKeeper(self._store, self._world, utc_now)
+        await self._metrics_server.start(self._settings.metrics.port)
         self._tasks += [
             asyncio.create_task(self._engine.run(), name="engine"),
             asyncio.create_task(retention.run(), name="retention"),
@@ -81,6 +92,7 @@ class Operator:
 
     async def stop(self) -> None:
         """Finish what is under way, and end."""
+        await self._metrics_server.stop()
         await self._reports.stop()
         await self._engine.stop()
         await self._sources.close()
@@ -152,6 +164,7 @@ class Operator:
             for key in self._world.all_keys():
                 self._engine.enqueue(key, after=random.uniform(0, SWEEP_SECONDS / 10))
             self._reports.keep_only(obj["metadata"]["uid"] for obj in self._world.live_runs())
+            self._metrics.forget_gone({key.namespace for key in self._world.all_keys()})
 
 
 def _open_store(settings: Settings) -> Store:

@@ -50,6 +50,7 @@ class SourceTracker:
         client: Reads the Secrets that Projects name.
         cache_dir: Holds bare repositories.
         on_read: Called with a Project's key after each reading, and whether it brought news.
+        measured: Called with the key, the result in a word, and the seconds it took.
         clock: Seconds that only grow.
     """
 
@@ -59,11 +60,13 @@ class SourceTracker:
         cache_dir: Path,
         on_read: Callable[[Key, bool], None],
         *,
+        measured: Callable[[Key, str, float], None] = lambda key, result, seconds: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._cache_dir = cache_dir
         self._on_read = on_read
+        self._measured = measured
         self._clock = clock
         self._readings: dict[Key, _Reading] = {}
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="git")
@@ -107,12 +110,14 @@ class SourceTracker:
         git = project.spec.source.git
         interval = parse_duration(git.interval).total_seconds()
         before = reading.view
+        started, result = self._clock(), "Succeeded"
         try:
             snapshot = await self._fetch(key, project, reading.view.snapshot)
             reading.view = SourceView(snapshot=snapshot)
             reading.failures = 0
             delay = interval
         except SourceError as error:
+            result = error.reason
             problem = Problem(reason=error.reason, message=error.message)
             reading.view = SourceView(snapshot=before.snapshot, problem=problem)
             delay = min(interval, RETRY_FIRST * 2.0 ** min(reading.failures, 10))
@@ -120,10 +125,13 @@ class SourceTracker:
         except (Transient, Denied) as error:
             # The API server, not the source: what is known of the source stays.
             logger.warning("cannot read the source of %s/%s: %s", key.namespace, key.name, error)
+            result = type(error).__name__
             delay = RETRY_FIRST
         except Exception:
             logger.exception("cannot read the source of %s/%s", key.namespace, key.name)
+            result = "InternalError"
             delay = interval
+        self._measured(key, result, self._clock() - started)
         reading.due = self._clock() + delay
         reading.task = None
         if self._readings.get(key) is reading:

@@ -413,3 +413,14 @@ def test_engine_runs_every_enqueued_key_in_time_and_never_twice_at_once(
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(scenario())
+
+
+def test_depth_tells_what_is_due_from_what_comes_later() -> None:
+    now = 100.0
+    engine = Engine(Recorder(), clock=lambda: now)
+    engine.enqueue(A)
+    engine.enqueue(B, after=60)
+    now = 103.0
+    assert engine.depth() == (1, 1, 3.0)
+    now = 160.0
+    assert engine.depth() == (2, 0, 60.0)

@@ -1,0 +1,1 @@
+"""What Prometheus is told: counts of what this process did, and gauges of what is there."""

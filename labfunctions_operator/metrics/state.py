@@ -1,0 +1,203 @@
+"""Gauges of what is there, read from the caches at each scrape: a restart changes none of them.
+
+Objects are read as stored: what another writer has put into a status must not end a scrape.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import version
+from typing import Any, Protocol
+
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from labfunctions_operator.api.run import FINAL_PHASES
+from labfunctions_operator.api.times import parse_time
+from labfunctions_operator.kube.cache import Cache
+from labfunctions_operator.metrics import catalog
+from labfunctions_operator.metrics.catalog import OTHER, Definition
+from labfunctions_operator.metrics.names import Names
+from labfunctions_operator.metrics.recorder import FAILED, mapping, workflow_of
+from labfunctions_operator.reconcile.verdict import SUCCEEDED
+
+Object = Mapping[str, Any]
+
+LIVE_PHASES = ("Pending", "Building", "Queued", "Starting", "Running")
+IMAGE_PHASES = ("Pending", "Building", "Ready", "Failed")
+
+
+class Queue(Protocol):
+    """What is asked of the engine."""
+
+    def depth(self) -> tuple[int, int, float]:
+        """Return how many keys are due, how many come later, and the longest wait in seconds."""
+
+
+class StateCollector(Collector):
+    """Collects from the caches, the queue and the client.
+
+    Args:
+        caches: By kind.
+        workflows: Keeps the Workflows' names bounded.
+        queue: The engine.
+        requests: How many requests the client made, by verb and code.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        caches: Mapping[str, Cache],
+        workflows: Names,
+        queue: Queue,
+        requests: Mapping[tuple[str, int], int],
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._caches = caches
+        self._workflows = workflows
+        self._queue = queue
+        self._requests = requests
+        self._clock = clock
+
+    def describe(self) -> Iterable[Metric]:
+        """Name what is collected, without collecting it."""
+        return [d.family() for d in catalog.CATALOG if d in catalog.COLLECTED]
+
+    def collect(self) -> Iterator[Metric]:
+        """Read everything anew."""
+        runs = self._caches["Run"].objects()
+        yield from self._live_runs(runs)
+        yield from self._workflow_results(runs)
+        yield from self._schedules()
+        yield from self._images()
+        yield from self._node_groups()
+        yield from self._process()
+
+    def _live_runs(self, runs: Iterable[Object]) -> Iterator[Metric]:
+        counts: Counter[tuple[str, ...]] = Counter()
+        since: dict[tuple[str, ...], float] = {}
+        for run in runs:
+            phase = mapping(run.get("status")).get("phase") or "Pending"
+            if phase in FINAL_PHASES:
+                continue
+            namespace = run["metadata"].get("namespace", "")
+            group = self._node_group(run)
+            workflow = self._workflows.label(namespace, workflow_of(run))
+            known = phase if phase in LIVE_PHASES else OTHER
+            counts[namespace, workflow, group, known] += 1
+            created = _seconds(run["metadata"].get("creationTimestamp"))
+            if phase != "Running" and created is not None:
+                key = (namespace, group)
+                since[key] = min(created, since.get(key, created))
+        yield _family(catalog.RUNS, counts)
+        yield _family(catalog.RUNS_WAITING_SINCE, since)
+
+    def _node_group(self, run: Object) -> str:
+        snapshot = mapping(mapping(run.get("status")).get("snapshot"))
+        name = snapshot.get("nodeGroup") or mapping(run.get("spec")).get("nodeGroup")
+        groups = self._caches.get("NodeGroup")
+        if groups is None or not name:
+            return ""
+        return name if groups.get("", str(name)) is not None else OTHER
+
+    def _workflow_results(self, runs: Iterable[Object]) -> Iterator[Metric]:
+        success: dict[tuple[str, ...], float] = {}
+        last: dict[tuple[str, ...], tuple[float, bool]] = {}
+        for workflow, status in self._of_kind("Workflow"):
+            ended = _seconds(status.get("lastSuccessfulTime"))
+            if ended is not None:
+                success[workflow] = ended
+            if (value := _condition(status, "LastRunSucceeded")) is not None:
+                last[workflow] = (0.0, value)
+        for run in runs:
+            status = mapping(run.get("status"))
+            ended = _seconds(status.get("completionTime"))
+            workflow = (run["metadata"].get("namespace", ""), workflow_of(run))
+            if ended is None or status.get("phase") not in (SUCCEEDED, FAILED):
+                continue
+            if self._caches["Workflow"].get(*workflow) is None:
+                continue
+            succeeded = status["phase"] == SUCCEEDED
+            last[workflow] = max(last.get(workflow, (0.0, False)), (ended, succeeded))
+            if succeeded:
+                success[workflow] = max(ended, success.get(workflow, 0.0))
+        results = {workflow: float(succeeded) for workflow, (_, succeeded) in last.items()}
+        yield _family(catalog.WORKFLOW_LAST_RUN_SUCCEEDED, results)
+        yield _family(catalog.WORKFLOW_LAST_SUCCESS, success)
+
+    def _schedules(self) -> Iterator[Metric]:
+        before: dict[tuple[str, ...], float] = {}
+        after: dict[tuple[str, ...], float] = {}
+        lag: dict[tuple[str, ...], float] = {}
+        missed: dict[tuple[str, ...], float] = {}
+        now = self._clock()
+        for workflow, status in self._of_kind("Workflow"):
+            if (last := _seconds(status.get("lastScheduleTime"))) is not None:
+                before[workflow] = last
+            if (due := _seconds(status.get("nextScheduleTime"))) is not None:
+                after[workflow] = due
+                lag[workflow] = max(0.0, now - due)
+            if isinstance(count := status.get("missed"), int):
+                missed[workflow] = count
+        yield _family(catalog.WORKFLOW_LAST_SCHEDULE, before)
+        yield _family(catalog.WORKFLOW_NEXT_SCHEDULE, after)
+        yield _family(catalog.WORKFLOW_SCHEDULE_LAG, lag)
+        yield _family(catalog.WORKFLOW_MISSED, missed)
+
+    def _images(self) -> Iterator[Metric]:
+        counts: dict[tuple[str, ...], float] = {}
+        for project, status in self._of_kind("Project"):
+            phases = Counter(str(r.get("phase")) for r in _objects(status.get("runtimes")))
+            counts |= {(*project, phase): phases[phase] for phase in IMAGE_PHASES}
+        yield _family(catalog.PROJECT_IMAGES, counts)
+
+    def _node_groups(self) -> Iterator[Metric]:
+        counts: dict[tuple[str, ...], float] = {}
+        for (_, name), status in self._of_kind("NodeGroup"):
+            counts |= {
+                (name, state): number
+                for state, number in mapping(status.get("nodes")).items()
+                if isinstance(number, int)
+            }
+        yield _family(catalog.NODE_GROUP_NODES, counts)
+
+    def _process(self) -> Iterator[Metric]:
+        due, later, oldest = self._queue.depth()
+        yield _family(catalog.QUEUE_DEPTH, {(): due})
+        yield _family(catalog.QUEUE_LATER, {(): later})
+        yield _family(catalog.QUEUE_OLDEST, {(): oldest})
+        yield _family(catalog.OBJECTS, {(kind,): len(c) for kind, c in self._caches.items()})
+        requests = list(self._requests.items())
+        counts = {(verb, str(code)): number for (verb, code), number in requests}
+        yield _family(catalog.API_REQUESTS, counts)
+        yield _family(catalog.INFO, {(version("labfunctions-operator"),): 1})
+
+    def _of_kind(self, kind: str) -> Iterator[tuple[tuple[str, str], Object]]:
+        cache = self._caches.get(kind)
+        for obj in cache.objects() if cache else ():
+            metadata = obj["metadata"]
+            yield (metadata.get("namespace", ""), metadata["name"]), mapping(obj.get("status"))
+
+
+def _family(definition: Definition, values: Mapping[Any, float]) -> Metric:
+    family = definition.family()
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family
+
+
+def _seconds(text: Any) -> float | None:
+    try:
+        return parse_time(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _condition(status: Object, type: str) -> bool | None:
+    values = {str(c.get("type")): c.get("status") for c in _objects(status.get("conditions"))}
+    return values[type] == "True" if values.get(type) in ("True", "False") else None
+
+
+def _objects(items: Any) -> list[Object]:
+    return [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
