@@ -34,10 +34,11 @@ PACKAGES: dict[str, Callable[[], bool]] = {
     "libseccomp-dev": _file("/usr/include/seccomp.h"),
     "openssh-server": _file("/usr/sbin/sshd"),
     "pkg-config": _program("pkg-config"),
+    "prometheus": _program("promtool"),
 }
 
-# What only tests use: a server to log in to.
-TEST_PACKAGES = ("git", "openssh-server")
+# What only tests use: a server to log in to, and a judge of alerts.
+TEST_PACKAGES = ("git", "openssh-server", "prometheus")
 CLUSTER_PACKAGES = tuple(name for name in PACKAGES if name not in TEST_PACKAGES)
 
 # What a build with cgo needs, apart from Go itself.

@@ -89,6 +89,7 @@ def test_default_configuration_of_the_operator(render: Callable[..., Any]) -> No
             "keyFile": "/etc/labfunctions/reports/key",
             "port": 8080,
         },
+        "metrics": {"port": 9090},
         "cacheDir": "/var/cache/labfunctions",
     }
 

@@ -37,6 +37,7 @@
     "url" (printf "http://labfunctions-operator.%s.svc:8080" $ns)
     "keyFile" "/etc/labfunctions/reports/key"
     "port" 8080)
+  "metrics" (dict "port" 9090)
   "cacheDir" "/var/cache/labfunctions"
   | toYaml -}}
 {{- end }}
