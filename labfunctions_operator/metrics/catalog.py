@@ -151,7 +151,13 @@ NODE_GROUP_NODES = Definition(
     "labfunctions_node_group_nodes",
     "gauge",
     ("node_group", "state"),
-    "Nodes of a NodeGroup, by the state that its status counts.",
+    "Nodes of a NodeGroup, as its status counts them: min, max, desired, ready, busy, idle.",
+)
+NODE_GROUP_PENDING = Definition(
+    "labfunctions_node_group_pending_runs",
+    "gauge",
+    ("node_group",),
+    "Runs that wait for a node of a NodeGroup.",
 )
 NODE_GROUP_WRITES = Definition(
     "labfunctions_node_group_writes_total",

@@ -25,6 +25,7 @@ Object = Mapping[str, Any]
 
 LIVE_PHASES = ("Pending", "Building", "Queued", "Starting", "Running")
 IMAGE_PHASES = ("Pending", "Building", "Ready", "Failed")
+GROUP_SIZES = ("min", "max", "desired", "ready", "busy", "idle")
 
 
 class Queue(Protocol):
@@ -109,7 +110,7 @@ class StateCollector(Collector):
             if ended is not None:
                 success[workflow] = ended
             if (value := _condition(status, "LastRunSucceeded")) is not None:
-                last[workflow] = (0.0, value)
+                last[workflow] = (0.0, not value)
         for run in runs:
             status = mapping(run.get("status"))
             ended = _seconds(status.get("completionTime"))
@@ -119,10 +120,11 @@ class StateCollector(Collector):
             if self._caches["Workflow"].get(*workflow) is None:
                 continue
             succeeded = status["phase"] == SUCCEEDED
-            last[workflow] = max(last.get(workflow, (0.0, False)), (ended, succeeded))
+            # Times are whole seconds: of two that end at once, the failure is the news.
+            last[workflow] = max(last.get(workflow, (0.0, False)), (ended, not succeeded))
             if succeeded:
                 success[workflow] = max(ended, success.get(workflow, 0.0))
-        results = {workflow: float(succeeded) for workflow, (_, succeeded) in last.items()}
+        results = {workflow: float(not failed) for workflow, (_, failed) in last.items()}
         yield _family(catalog.WORKFLOW_LAST_RUN_SUCCEEDED, results)
         yield _family(catalog.WORKFLOW_LAST_SUCCESS, success)
 
@@ -153,14 +155,15 @@ class StateCollector(Collector):
         yield _family(catalog.PROJECT_IMAGES, counts)
 
     def _node_groups(self) -> Iterator[Metric]:
-        counts: dict[tuple[str, ...], float] = {}
+        nodes: dict[tuple[str, ...], float] = {}
+        waiting: dict[tuple[str, ...], float] = {}
         for (_, name), status in self._of_kind("NodeGroup"):
-            counts |= {
-                (name, state): number
-                for state, number in mapping(status.get("nodes")).items()
-                if isinstance(number, int)
-            }
-        yield _family(catalog.NODE_GROUP_NODES, counts)
+            sizes = {size: status.get(size) for size in GROUP_SIZES}
+            nodes |= {(name, size): n for size, n in sizes.items() if isinstance(n, int)}
+            if isinstance(pending := status.get("pendingRuns"), int):
+                waiting[(name,)] = pending
+        yield _family(catalog.NODE_GROUP_NODES, nodes)
+        yield _family(catalog.NODE_GROUP_PENDING, waiting)
 
     def _process(self) -> Iterator[Metric]:
         due, later, oldest = self._queue.depth()

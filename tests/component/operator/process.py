@@ -21,6 +21,7 @@ from tests.providers.provider_servers import S3Server, free_port
 
 from ..harness import WRITES
 from .api import until
+from .scrape import Scrape, scrape
 
 ROOT = Path(__file__).parents[3]
 NAMESPACE = "labfunctions-system"
@@ -87,6 +88,7 @@ def write_config(folder: Path, store: S3Server, reports_port: int) -> Path:
             "keyFile": str(folder / "key"),
             "port": reports_port,
         },
+        "metrics": {"port": free_port()},
         "cacheDir": str(folder / "cache"),
     }
     path = folder / "config.yaml"
@@ -131,6 +133,11 @@ class OperatorProcess:
     def restart(self) -> None:
         self.stop()
         self.ensure()
+
+    def scrape(self) -> Scrape:
+        """Read its metrics."""
+        port = yaml.safe_load(self._config.read_text())["metrics"]["port"]
+        return scrape(f"http://127.0.0.1:{port}/metrics")
 
     def _end(self, sign: signal.Signals) -> int:
         if self._process is None:

@@ -66,6 +66,7 @@ def test_last_result_of_a_workflow_is_that_of_the_run_that_ended_last() -> None:
         make_run("b", phase="Failed", completionTime=stamp(20)),
         make_run("c", phase="Cancelled", completionTime=stamp(30)),
         make_run("d", "mended", phase="Failed", completionTime=stamp(10)),
+        make_run("h", phase="Succeeded", completionTime=stamp(20)),
         make_run("e", "mended", phase="Succeeded", completionTime=stamp(20)),
         make_run("f", "nowhere", phase="Failed", completionTime=stamp(20)),
         make_run("g", None, phase="Failed", completionTime=stamp(20)),
@@ -75,7 +76,7 @@ def test_last_result_of_a_workflow_is_that_of_the_run_that_ended_last() -> None:
         ("team", "mended"): 1,
     }
     assert scraped.samples("workflow_last_success_timestamp_seconds") == {
-        ("team", "report"): seconds(10),
+        ("team", "report"): seconds(20),
         ("team", "mended"): seconds(20),
     }
 
@@ -116,6 +117,18 @@ def test_images_by_phase() -> None:
         ("team", "wine", "Ready"): 1,
         ("team", "wine", "Failed"): 1,
     }
+
+
+def test_node_groups() -> None:
+    status = {"min": 0, "max": 4, "desired": 2, "ready": 1, "busy": None, "pendingRuns": 3}
+    scraped = Scraped(make_object("NodeGroup", "gpu", {}, status, namespace=""))
+    assert scraped.samples("node_group_nodes") == {
+        ("gpu", "min"): 0,
+        ("gpu", "max"): 4,
+        ("gpu", "desired"): 2,
+        ("gpu", "ready"): 1,
+    }
+    assert scraped.samples("node_group_pending_runs") == {("gpu",): 3}
 
 
 def test_queue_and_requests() -> None:
