@@ -9,6 +9,7 @@ from typing import Any
 from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
 from labfunctions_operator.kube.cache import Cache
 from labfunctions_operator.kube.client import KubeClient
+from labfunctions_operator.kube.event_limits import EventLimits
 from labfunctions_operator.kube.failures import AlreadyExists
 from labfunctions_operator.reconcile.plan import Event, Manifest, Plan, Ref
 
@@ -29,6 +30,7 @@ class Executor:
         client: Of the API server.
         caches: By kind; each of them sees a written object before `execute` returns.
         on_status: Called with an object before and after its status was written.
+        on_event: Called with what became of an Event, in a word.
     """
 
     def __init__(
@@ -36,10 +38,13 @@ class Executor:
         client: KubeClient,
         caches: Mapping[str, Cache],
         on_status: Callable[[Mapping[str, Any], Object], None] = lambda before, after: None,
+        on_event: Callable[[str], None] = lambda result: None,
     ) -> None:
         self._client = client
         self._caches = caches
         self._on_status = on_status
+        self._on_event = on_event
+        self._limits = EventLimits()
 
     async def execute(self, plan: Plan, obj: Mapping[str, Any]) -> None:
         """Carry a plan out for the object that it was made for.
@@ -140,10 +145,14 @@ class Executor:
 
     async def _record(self, obj: Object, event: Event) -> None:
         """Record an Event; a lost one is no reason to try the whole plan again."""
+        result: str = self._limits.decide(obj["metadata"]["uid"], event)
         try:
-            await self._client.create_event(obj, event)
+            if result == "Recorded":
+                await self._client.create_event(obj, event)
         except (Transient, Denied, NotFound, InvalidSpec) as error:
+            result = "Failed"
             logger.warning("cannot record the Event %s: %s", event.reason, error)
+        self._on_event(result)
 
     def _remember(self, obj: Object) -> None:
         cache = self._caches.get(obj["kind"])

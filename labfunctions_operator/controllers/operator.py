@@ -56,7 +56,7 @@ class Operator:
             grants=grants,
             reports=self._reports,
             archive=Archive(self._store, self._world, utc_now),
-            executor=Executor(client, self._world.caches, metrics.status_written),
+            executor=Executor(client, self._world.caches, metrics.status_written, metrics.event),
             settings=settings,
             clock=utc_now,
         )

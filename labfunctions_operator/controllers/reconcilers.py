@@ -30,6 +30,7 @@ from labfunctions_operator.reconcile.run import (
     is_waiting_for_attempt,
     reconcile_run,
 )
+from labfunctions_operator.reconcile.story import with_story
 from labfunctions_operator.reconcile.workflow import WorkflowObserved, reconcile_workflow
 from labfunctions_operator.settings import Settings
 
@@ -84,7 +85,7 @@ class Reconcilers:
     async def _carry_out(self, plan: Plan, obj: Object) -> float | None:
         if obj["kind"] == "Run":
             plan = await self._archive.complete(plan, obj)
-        await self._executor.execute(plan, obj)
+        await self._executor.execute(with_story(plan, obj), obj)
         return plan.requeue_after
 
     async def _project(self, key: Key, obj: Object) -> Plan:

@@ -23,6 +23,7 @@ from labfunctions_operator.metrics.catalog import COLLECTED, OTHER, Definition
 from labfunctions_operator.metrics.names import Names
 from labfunctions_operator.reconcile.plan import Key
 from labfunctions_operator.reconcile.retry import DISRUPTED, NEVER
+from labfunctions_operator.reconcile.story import EndedBuild, ended_builds, items
 from labfunctions_operator.reconcile.verdict import SUCCEEDED
 
 Object = Mapping[str, Any]
@@ -75,14 +76,15 @@ class Metrics:
 
     def status_written(self, before: Object, after: Object) -> None:
         """Count what a write of ours has changed in the status of an object."""
-        old, new = before.get("status") or {}, after.get("status") or {}
+        old, new = mapping(before.get("status")), mapping(after.get("status"))
         namespace = after["metadata"].get("namespace", "")
         self._namespaces.add(namespace)
         if after["kind"] == "Run":
             workflow = self.workflows.label(namespace, workflow_of(after))
             self._run_changed(old, new, namespace, workflow)
         elif after["kind"] == "Project":
-            self._project_changed(old, new, namespace, after["metadata"]["name"])
+            for build in ended_builds(old, new):
+                self._built(namespace, after["metadata"]["name"], build)
 
     def source_read(self, key: Key, result: str, seconds: float) -> None:
         """Count a reading of a Project's source."""
@@ -116,9 +118,9 @@ class Metrics:
         names = (namespace, workflow)
         if "queuedSeconds" in new and "queuedSeconds" not in old:
             self._observe(catalog.RUN_QUEUED, new["queuedSeconds"], *names)
-        ended = {a["number"] for a in old.get("attempts") or () if a.get("finishTime")}
-        for attempt in new.get("attempts") or ():
-            if attempt.get("finishTime") and attempt["number"] not in ended:
+        ended = {a.get("number") for a in items(old, "attempts") if a.get("finishTime")}
+        for attempt in items(new, "attempts"):
+            if attempt.get("finishTime") and attempt.get("number") not in ended:
                 self._count(catalog.RUN_ATTEMPTS, *names, _known(attempt.get("reason")))
         phase = new.get("phase")
         if phase not in FINAL_PHASES or old.get("phase") in FINAL_PHASES:
@@ -130,22 +132,12 @@ class Metrics:
         if "durationSeconds" in new:
             self._observe(catalog.RUN_DURATION, new["durationSeconds"], *names)
 
-    def _project_changed(self, old: Object, new: Object, namespace: str, name: str) -> None:
-        known = {(v["runtime"], v["inputsHash"]) for v in old.get("versions") or ()}
-        for version in new.get("versions") or ():
-            if (version["runtime"], version["inputsHash"]) not in known:
-                self._built(SUCCEEDED, namespace, name, version["runtime"], version["inputsHash"])
-        failures = {r["name"]: _failures(r) for r in old.get("runtimes") or ()}
-        for runtime in new.get("runtimes") or ():
-            inputs, count = _failures(runtime)
-            before, counted = failures.get(runtime["name"], (None, 0))
-            if inputs and (inputs != before or count > counted):
-                self._built(FAILED, namespace, name, runtime["name"], inputs)
-
-    def _built(self, result: str, namespace: str, project: str, runtime: str, inputs: str) -> None:
+    def _built(self, namespace: str, project: str, build: EndedBuild) -> None:
         label = self._projects.label(namespace, project)
+        result = FAILED if build.image is None else SUCCEEDED
         self._count(catalog.BUILDS, namespace, label, result)
-        job = self._jobs.get(namespace, build_job_name(project, runtime, inputs))
+        name = build_job_name(project, build.runtime, build.inputs_hash)
+        job = self._jobs.get(namespace, name)
         if job is not None and (seconds := _lasted(job)) is not None:
             self._observe(catalog.BUILD_DURATION, seconds, namespace, label)
 
@@ -179,10 +171,6 @@ def mapping(value: Any) -> Object:
 
 def _known(reason: Any) -> str:
     return reason if reason in _REASONS else OTHER
-
-
-def _failures(runtime: Object) -> tuple[str | None, int]:
-    return runtime.get("failedHash"), runtime.get("failures") or 0
 
 
 def _lasted(job: Object) -> float | None:

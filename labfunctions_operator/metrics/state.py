@@ -19,6 +19,7 @@ from labfunctions_operator.metrics import catalog
 from labfunctions_operator.metrics.catalog import OTHER, Definition
 from labfunctions_operator.metrics.names import Names
 from labfunctions_operator.metrics.recorder import FAILED, mapping, workflow_of
+from labfunctions_operator.reconcile.story import items
 from labfunctions_operator.reconcile.verdict import SUCCEEDED
 
 Object = Mapping[str, Any]
@@ -150,7 +151,7 @@ class StateCollector(Collector):
     def _images(self) -> Iterator[Metric]:
         counts: dict[tuple[str, ...], float] = {}
         for project, status in self._of_kind("Project"):
-            phases = Counter(str(r.get("phase")) for r in _objects(status.get("runtimes")))
+            phases = Counter(str(r.get("phase")) for r in items(status, "runtimes"))
             counts |= {(*project, phase): phases[phase] for phase in IMAGE_PHASES}
         yield _family(catalog.PROJECT_IMAGES, counts)
 
@@ -198,9 +199,5 @@ def _seconds(text: Any) -> float | None:
 
 
 def _condition(status: Object, type: str) -> bool | None:
-    values = {str(c.get("type")): c.get("status") for c in _objects(status.get("conditions"))}
+    values = {str(c.get("type")): c.get("status") for c in items(status, "conditions")}
     return values[type] == "True" if values.get(type) in ("True", "False") else None
-
-
-def _objects(items: Any) -> list[Object]:
-    return [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []

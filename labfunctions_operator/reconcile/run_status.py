@@ -70,7 +70,9 @@ def finish(
         results=verdict.results,
         versions=verdict.versions,
     )
-    event = Event(type="Warning", reason=verdict.reason, message=message)
+    event = Event(
+        type="Normal" if phase == CANCELLED else "Warning", reason=verdict.reason, message=message
+    )
     return Plan(status=status, events=() if succeeded else (event,))
 
 

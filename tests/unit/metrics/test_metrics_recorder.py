@@ -114,7 +114,10 @@ def build_job(inputs: str, *, end: str) -> Object:
 def wine(runtime: Object | None = None, versions: tuple[str, ...] = ()) -> Object:
     status: Object = {
         "runtimes": [{"name": "default", "phase": "Building", **(runtime or {})}],
-        "versions": [{"runtime": "default", "inputsHash": inputs} for inputs in versions],
+        "versions": [
+            {"runtime": "default", "inputsHash": inputs, "image": "i@sha256:1"}
+            for inputs in versions
+        ],
     }
     return make_object("Project", "wine", {}, status)
 
