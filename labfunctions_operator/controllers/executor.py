@@ -12,6 +12,7 @@ from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.event_limits import EventLimits
 from labfunctions_operator.kube.failures import AlreadyExists
 from labfunctions_operator.reconcile.plan import Event, Manifest, Plan, Ref
+from labfunctions_operator.reconcile.story import items
 
 Object = dict[str, Any]
 
@@ -68,6 +69,7 @@ class Executor:
         if held is not None and _is_terminating(held, ref.uid):
             return
         remaining = await self._client.delete(ref)
+        _log("delete", f"{ref.kind}/{ref.name}")
         if cache is None:
             return
         if remaining is not None:
@@ -87,6 +89,7 @@ class Executor:
             written = await self._create(wanted)
         else:
             written = await self._client.apply(wanted)
+            _log("apply", f"{wanted['kind']}/{wanted['metadata']['name']}")
         self._remember(written)
 
     async def _find(self, manifest: Object, *, create_only: bool) -> Object | None:
@@ -113,13 +116,15 @@ class Executor:
 
     async def _create(self, manifest: Object) -> Object:
         try:
-            return await self._client.create(manifest)
+            created = await self._client.create(manifest)
         except AlreadyExists:
             existing = await self._fetch(manifest)
             if existing is None:
                 raise
             _check_owner(manifest, existing)
             return existing
+        _log("create", f"{manifest['kind']}/{manifest['metadata']['name']}")
+        return created
 
     async def _write_status(
         self, status: Mapping[str, Any] | None, obj: Mapping[str, Any]
@@ -140,6 +145,13 @@ class Executor:
             # Deleted meanwhile: nobody is left to be told.
             return None
         self._remember(written)
+        before, after = _reason(obj["kind"], obj.get("status")), _reason(obj["kind"], status)
+        logger.info(
+            "status: %s -> %s",
+            before or "none",
+            after or "none",
+            extra={"action": "status", "from": before, "to": after},
+        )
         self._on_status(obj, written)
         return written
 
@@ -158,6 +170,17 @@ class Executor:
         cache = self._caches.get(obj["kind"])
         if cache is not None:
             cache.upsert(obj)
+
+
+def _log(action: str, child: str) -> None:
+    logger.info("%s %s", action, child, extra={"action": action, "child": child})
+
+
+def _reason(kind: str, status: Mapping[str, Any] | None) -> str:
+    """Return the reason of the condition that sums a status up."""
+    summary = "Succeeded" if kind == "Run" else "Ready"
+    found = (c for c in items(status, "conditions") if c.get("type") == summary)
+    return str(next(found, {}).get("reason") or "")
 
 
 def _with_hash(manifest: Manifest) -> Object:

@@ -33,6 +33,7 @@ from labfunctions_operator.reconcile.run import (
 from labfunctions_operator.reconcile.story import with_story
 from labfunctions_operator.reconcile.workflow import WorkflowObserved, reconcile_workflow
 from labfunctions_operator.settings import Settings
+from labfunctions_operator.telemetry import speak_of
 
 
 class Reconcilers:
@@ -68,6 +69,7 @@ class Reconcilers:
             if key.kind == "Project":
                 self._sources.forget(key)
             return None
+        speak_of(obj)
         decide = {"Project": self._project, "Workflow": self._workflow, "Run": self._run}[key.kind]
         try:
             return await self._carry_out(await decide(key, obj), obj)

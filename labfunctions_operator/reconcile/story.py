@@ -121,9 +121,9 @@ def ended_builds(before: Status, after: Status) -> list[EndedBuild]:
     return ended
 
 
-def items(status: Status, field: str) -> list[Status]:
+def items(status: Any, field: str) -> list[Status]:
     """Return the structures in a list; a status that is not ours may hold anything there."""
-    found = status.get(field)
+    found = status.get(field) if isinstance(status, Mapping) else None
     return [i for i in found if isinstance(i, Mapping)] if isinstance(found, list) else []
 
 

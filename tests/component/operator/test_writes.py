@@ -123,7 +123,7 @@ def test_a_settled_world_costs_nothing(
     bench.create(inline_run(bench.namespace, "last", notebook="../out.ipynb"))
     bench.await_reason("Run", "last", "InvalidSpec")
     time.sleep(3)
-    assert footprint.writes(bench.namespace) == ["patch runs/status"]
+    assert footprint.writes(bench.namespace) == ["patch runs/status", "create events"]
 
 
 def test_users_objects_stay_the_users(bench: Bench, repository: Repository) -> None:
