@@ -91,4 +91,5 @@ def test_a_settled_world_costs_nothing(lab: Team, audit_log: Path) -> None:
     lab.apply(inline_run("last", "../out.ipynb"))
     lab.await_reason("run", "last", "InvalidSpec")
     time.sleep(8)  # longer than the Project's interval: its source is read again meanwhile
-    assert writes(audit_log, since, lab.namespace, NAMESPACE, "") == {"patch runs/status": 1}
+    counted = writes(audit_log, since, lab.namespace, NAMESPACE, "")
+    assert counted == {"patch runs/status": 1, "create events": 1}
