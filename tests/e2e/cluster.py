@@ -101,6 +101,12 @@ class Cluster:
         with open_store(self.kubectl) as store:
             return store.get_object(Bucket=bucket, Key=key)["Body"].read()
 
+    def etag(self, uri: str) -> str:
+        """Return the entity tag of a stored object."""
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        with open_store(self.kubectl) as store:
+            return store.head_object(Bucket=bucket, Key=key)["ETag"].strip('"')
+
 
 class Repository:
     """A repository of the cluster's git server; a working copy is in `folder`."""

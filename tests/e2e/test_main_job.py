@@ -82,12 +82,15 @@ def test_a_notebook_knows_who_it_is(ended: dict[str, Object], wine: Team) -> Non
 
 def test_all_results_are_stored(ended: dict[str, Object], wine: Team) -> None:
     run = ended["wine-analysis-1"]
-    folder = f"{wine.namespace}/wine/wine-analysis/wine-analysis-1-{run['metadata']['uid'][:8]}/1"
+    folder = f"{wine.namespace}/wine/wine-analysis/wine-analysis-1-{run['metadata']['uid'][:8]}"
     outputs = run["status"]["outputs"]
+    etags = {k: wine.cluster.etag(outputs[k]) for k in ("notebook", "html", "result")}
     assert outputs == {
-        "notebook": f"s3://labfunctions/{folder}/notebook.ipynb",
-        "html": f"s3://labfunctions/{folder}/notebook.html",
-        "result": f"s3://labfunctions/{folder}/result.json",
+        "notebook": f"s3://labfunctions/{folder}/1/notebook.ipynb",
+        "html": f"s3://labfunctions/{folder}/1/notebook.html",
+        "result": f"s3://labfunctions/{folder}/1/result.json",
+        "record": f"s3://labfunctions/{folder}/run.json",
+        "etags": etags,
     }
     page = wine.cluster.read_object(outputs["html"]).decode()
     assert page.lstrip().lower().startswith("<!doctype html")
@@ -96,6 +99,17 @@ def test_all_results_are_stored(ended: dict[str, Object], wine: Team) -> None:
     result = json.loads(wine.cluster.read_object(outputs["result"]))
     assert result["reason"] == "Succeeded"
     assert result["versions"]["papermill"]
+
+
+def test_the_record_joins_what_made_the_result(ended: dict[str, Object], wine: Team) -> None:
+    run = ended["wine-analysis-1"]
+    record = json.loads(wine.cluster.read_object(run["status"]["outputs"]["record"]))
+    assert (record["spec"], record["status"]) == (run["spec"], run["status"])
+    made_of = record["status"]["snapshot"]
+    assert "@sha256:" in made_of["image"]
+    assert {"commit", "notebookSha256", "requirementsHash", "parameters"} <= set(made_of)
+    assert record["status"]["attempts"][0]["node"]
+    assert record["status"]["versions"]["papermill"]
 
 
 def test_a_failure_names_cell_and_exception(ended: dict[str, Object], wine: Team) -> None:
