@@ -1,6 +1,5 @@
 """One reconciler for each kind: look at what exists, decide, carry it out."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,13 +12,13 @@ from labfunctions_operator.controllers.archive import Archive
 from labfunctions_operator.controllers.clock import Clock
 from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.controllers.grants import Grants
+from labfunctions_operator.controllers.inquiry import Inquiry
 from labfunctions_operator.controllers.reports import Reports
 from labfunctions_operator.controllers.source import SourceTracker
 from labfunctions_operator.controllers.world import Object, World
 from labfunctions_operator.desired.run_job import Grant
-from labfunctions_operator.errors import Denied, InvalidSpec, Transient
+from labfunctions_operator.errors import Denied, InvalidSpec
 from labfunctions_operator.kube.client import KubeClient
-from labfunctions_operator.kube.resources import EVENTS
 from labfunctions_operator.reconcile.attempt import next_number
 from labfunctions_operator.reconcile.execution import merge_execution, with_defaults
 from labfunctions_operator.reconcile.invalid import refuse
@@ -61,6 +60,7 @@ class Reconcilers:
         self._executor = executor
         self._settings = settings
         self._clock = clock
+        self._inquiry = Inquiry(client, clock)
 
     async def reconcile(self, key: Key) -> float | None:
         """Reconcile one object; return the seconds until it wants to be looked at again."""
@@ -119,23 +119,15 @@ class Reconcilers:
         if run.is_finished:
             return reconcile_run(run, RunObserved(), self._settings, self._clock())
         seen = self._observe_run(key, run)
-        if seen.jobs and not seen.pods:
-            seen = replace(seen, refusal=await self._refusal(key.namespace, seen.jobs))
-        return reconcile_run(run, seen, self._settings, self._clock())
-
-    async def _refusal(self, namespace: str, jobs: Sequence[Object]) -> str | None:
-        """Ask why a Job gets no pod: quota, admission or limits are said in an Event only."""
-        job = max(jobs, key=lambda j: str(j["metadata"].get("creationTimestamp")))
-        try:
-            events = await self._client.list(
-                EVENTS,
-                namespace=namespace,
-                field_selector=f"involvedObject.uid={job['metadata']['uid']},reason=FailedCreate",
+        if seen.pods:
+            seen = replace(
+                seen,
+                event=await self._inquiry.start_event(key.namespace, seen.pods),
+                node_silent=await self._inquiry.node_is_silent(seen.pods),
             )
-        except (Transient, Denied):
-            return None  # it only explains; the Run goes on without
-        lines = [str(event.get("message", "")) for event in events.items]
-        return lines[-1] if lines else None
+        elif seen.jobs:
+            seen = replace(seen, refusal=await self._inquiry.refusal(key.namespace, seen.jobs))
+        return reconcile_run(run, seen, self._settings, self._clock())
 
     def _observe_run(self, key: Key, run: Run) -> RunObserved:
         jobs = self._world.labelled("Job", labels.RUN, key.name, key.namespace)
@@ -161,10 +153,14 @@ class Reconcilers:
         project = self._world.project(key.namespace, name)
         if isinstance(project, Project):
             execution = with_defaults(execution, project)
+        source = self._sources.view(Key("Project", key.namespace, name))
+        # A source that is not followed is never read.
+        followed = isinstance(project, Project) and not project.spec.suspend
         return RunObserved(
             workflow=found,
             project=project,
-            source=self._sources.view(Key("Project", key.namespace, name)).snapshot,
+            source=source.snapshot,
+            source_pending=followed and not source.tried,
             jobs=jobs,
             pods=pods,
             grant=self._grants.grant(

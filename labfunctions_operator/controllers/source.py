@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,7 @@ class SourceTracker:
             result = "InternalError"
             delay = interval
         self._measured(key, result, self._clock() - started)
+        reading.view = replace(reading.view, tried=True)
         reading.due = self._clock() + delay
         reading.task = None
         if self._readings.get(key) is reading:

@@ -8,6 +8,7 @@ from labfunctions_operator.api import labels
 from labfunctions_operator.api.run import Attempt, Outputs, Run, Snapshot
 from labfunctions_operator.api.types import Model
 from labfunctions_operator.desired.run_job import NOTEBOOK
+from labfunctions_operator.reconcile.pods import PodEvent
 from labfunctions_operator.reconcile.verdict import Verdict, notebook_started
 
 Object = Mapping[str, Any]
@@ -24,6 +25,8 @@ class Current:
         rows: What status says of all attempts, this one brought up to date.
         snapshot: What the Run was started with.
         outputs: Where this attempt's files will lie.
+        event: How far the pod's start has come, where that was asked.
+        node_silent: Whether the pod's node is gone, or does not report any more.
     """
 
     job: Object | None
@@ -31,6 +34,8 @@ class Current:
     rows: tuple[Attempt, ...]
     snapshot: Snapshot | None
     outputs: Outputs | None
+    event: PodEvent | None = None
+    node_silent: bool = False
 
     @property
     def stopping(self) -> str | None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Object = Mapping[str, Any]
 
@@ -11,9 +11,17 @@ _PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrIma
 _CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
 
+# What befell a pod from outside, in words for who knows nothing of the API.
+_DISRUPTIONS = {
+    "PreemptionByScheduler": "preempted by a pod of higher priority",
+    "EvictionByEvictionAPI": "evicted on request, as when its node is drained",
+    "DeletionByTaintManager": "evicted from a node that is unreachable or was tainted",
+    "DeletionByPodGC": "deleted with its node",
+}
 # What the scheduler adds after the reasons that count.
 _PREEMPTION = re.compile(r" (no new claims to deallocate|preemption: ).*$")
 _REFUSED_POD = re.compile(r'^Error creating: pods "[^"]*" is forbidden: ')
+_PULLED_IMAGE = re.compile(r'^Pulling image "(?P<image>[^"]*)"')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +32,18 @@ class Waiting:
     message: str
 
 
-def waiting(pod: Object | None, container: str) -> Waiting | None:
-    """Say why a pod does not run one of its containers yet, or None once it does."""
+class PodEvent(NamedTuple):
+    """The latest of a pod's Events that tell how far its start has come."""
+
+    reason: str
+    message: str
+
+
+def waiting(pod: Object | None, container: str, event: PodEvent | None = None) -> Waiting | None:
+    """Say why a pod does not run one of its containers yet, or None once it does.
+
+    Volumes and the pulling of images show in Events only.
+    """
     if pod is None:
         return Waiting(reason="Starting", message="waiting for the pod to be created")
     state = container_state(pod, container)
@@ -46,7 +64,42 @@ def waiting(pod: Object | None, container: str) -> Waiting | None:
     if scheduled.get("status") == "False":
         text = one_line(scheduled.get("message") or "no node fits yet")
         return Waiting(reason="Unschedulable", message=_PREEMPTION.sub("", text))
-    return Waiting(reason="Starting", message="pulling images and starting the pod")
+    return _starting(pod, event)
+
+
+def _starting(pod: Object, event: PodEvent | None) -> Waiting:
+    if event and event.reason in ("FailedMount", "FailedAttachVolume"):
+        text = one_line(event.message)
+        # A volume that is still attached elsewhere comes free; one that is not there does not.
+        lacks = "not found" in text or "references non-existent" in text
+        return Waiting(
+            reason="StartError" if lacks else "Starting", message=f"cannot mount a volume: {text}"
+        )
+    if event and (pulled := _PULLED_IMAGE.match(event.message)):
+        return Waiting(reason="Pulling", message=f"pulling image {pulled['image']}")
+    if any("running" in status.get("state", {}) for status in container_statuses(pod)):
+        return Waiting(reason="Starting", message="starting the container")
+    if pod.get("spec", {}).get("nodeName"):
+        return Waiting(reason="Starting", message="preparing the pod on its node")
+    return Waiting(reason="Starting", message="waiting for the scheduler")
+
+
+def starts_slowly(pod: Object, container: str) -> bool:
+    """Whether a pod is on its node and does not run a container yet."""
+    state = container_state(pod, container)
+    is_bound = bool(pod.get("spec", {}).get("nodeName"))
+    return is_bound and "running" not in state and "terminated" not in state
+
+
+def disruption(pod: Object) -> str | None:
+    """Say what ended a pod from outside, where Kubernetes knows."""
+    target = pod_condition(pod, "DisruptionTarget")
+    status = pod.get("status", {})
+    if status.get("reason") != "Evicted" and target.get("status") != "True":
+        return None
+    known = _DISRUPTIONS.get(target.get("reason", ""))
+    text = status.get("message") or known or target.get("message") or "the pod was evicted"
+    return one_line(text)
 
 
 def refused(message: str) -> Waiting:

@@ -17,7 +17,14 @@ from labfunctions_operator.reconcile.admission import Blocked, admit
 from labfunctions_operator.reconcile.attempt import Current, find_current, with_end
 from labfunctions_operator.reconcile.execution import merge_execution
 from labfunctions_operator.reconcile.plan import Event, Plan, Ref
-from labfunctions_operator.reconcile.pods import Waiting, is_over, refused, waiting
+from labfunctions_operator.reconcile.pods import (
+    PodEvent,
+    Waiting,
+    disruption,
+    is_over,
+    refused,
+    waiting,
+)
 from labfunctions_operator.reconcile.record import is_recorded
 from labfunctions_operator.reconcile.retry import (
     DISRUPTED,
@@ -36,11 +43,16 @@ from labfunctions_operator.reconcile.run_status import (
     stored_outputs,
 )
 from labfunctions_operator.reconcile.source import SourceSnapshot
+from labfunctions_operator.reconcile.timing import (
+    look_again,
+    of_a_lost_node,
+    pending_left,
+    throttled,
+)
 from labfunctions_operator.reconcile.verdict import (
     SUCCEEDED,
     Verdict,
     judge,
-    lost_in,
     notebook_started,
 )
 from labfunctions_operator.settings import Settings
@@ -48,7 +60,8 @@ from labfunctions_operator.settings import Settings
 RETRYING = "Retrying"
 # A pod that starts in this time goes from nothing to Running in one write.
 START_GRACE = timedelta(seconds=4)
-PROGRESS_INTERVAL = timedelta(seconds=60)
+# The runner gives up on a kernel that is not there by then.
+KERNEL_PATIENCE = timedelta(seconds=120)
 # The runner keeps its own time; the operator steps in where the runner cannot.
 TIMEOUT_GRACE = timedelta(seconds=60)
 
@@ -69,6 +82,9 @@ class RunObserved:
         pods: Pods of those Jobs.
         progress: The courier's last report.
         grant: What the next attempt's courier may do; None while none is due.
+        source_pending: Whether the source is being read for the first time.
+        event: How far the start of the last pod has come, where that was asked.
+        node_silent: Whether the last pod's node is gone, or does not report any more.
     """
 
     workflow: Workflow | InvalidSpec | None = None
@@ -80,17 +96,21 @@ class RunObserved:
     pods: Sequence[Object] = field(default=())
     progress: Progress | None = None
     grant: Grant | None = None
+    source_pending: bool = False
+    event: PodEvent | None = None
+    node_silent: bool = False
 
 
 def reconcile_run(run: Run, seen: RunObserved, settings: Settings, now: datetime) -> Plan:
     """Decide what a Run needs next, from what exists now; never from what happened."""
     if run.is_finished:
         return _expire(run, now)
-    current = find_current(run, seen.jobs, seen.pods)
+    current = replace(
+        find_current(run, seen.jobs, seen.pods), event=seen.event, node_silent=seen.node_silent
+    )
     plan = _decide(run, current, seen, settings, now)
-    # A lost node tells of nothing: only the clock brings the operator back to its pod.
-    waits = [t for t in (plan.requeue_after, lost_in(current.pod, now)) if t is not None and t > 0]
-    return replace(plan, requeue_after=min(waits, default=None))
+    waits = (plan.requeue_after, *of_a_lost_node(current, now))
+    return replace(plan, requeue_after=min((t for t in waits if t is not None), default=None))
 
 
 def _decide(
@@ -157,7 +177,19 @@ def _admit(run: Run, seen: RunObserved, settings: Settings, now: datetime) -> Pl
     )
     if isinstance(admitted, Blocked):
         return _block(run, admitted, seen, now)
+    if seen.source_pending:
+        return _await_source(run, admitted, seen, now)
     return _start(run, admitted, 1, seen, settings, now=now)
+
+
+def _await_source(run: Run, admitted: Snapshot, seen: RunObserved, now: datetime) -> Plan:
+    """Wait for the reading that tells which parameters the notebook takes; it ends either way."""
+    created = run.metadata.creation_timestamp or rfc3339(now)
+    young = parse_time(created) + START_GRACE - now
+    if young > timedelta(0):
+        return Plan(requeue_after=young.total_seconds())
+    message = f"Project {admitted.project}: reading its source"
+    return _block(run, Blocked(reason="SourcePending", message=message), seen, now)
 
 
 def _start(
@@ -179,7 +211,7 @@ def _block(run: Run, blocked: Blocked, seen: RunObserved, now: datetime) -> Plan
     """Say which gate is closed, unless the Run can never pass it or has waited too long."""
     workflow = seen.workflow if isinstance(seen.workflow, Workflow) else None
     limit = merge_execution(run, workflow).pending_timeout_seconds
-    left = _pending_left(run.metadata.creation_timestamp, limit, now)
+    left = pending_left(run.metadata.creation_timestamp, limit, now)
     if not blocked.final and (left is None or left > 0):
         status = run_status(run, None, (blocked.reason, blocked.message), now, phase=blocked.phase)
         return Plan(status=status, requeue_after=left)
@@ -196,7 +228,7 @@ def _follow(run: Run, current: Current, seen: RunObserved, now: datetime) -> Pla
         queue = current.snapshot.queue_name if current.snapshot else None
         queued = Waiting(reason="Queued", message=f"waiting in queue {queue}")
         return _wait(run, current, queued, now, phase="Queued")
-    why = waiting(current.pod, NOTEBOOK)
+    why = waiting(current.pod, NOTEBOOK, current.event)
     if current.pod is None and seen.refusal:
         why = refused(seen.refusal)
     if why is not None:
@@ -209,7 +241,7 @@ def _wait(run: Run, current: Current, why: Waiting, now: datetime, *, phase: Pha
     created = current.job["metadata"].get("creationTimestamp") or rfc3339(now)
     since = created if len(current.rows) > 1 else run.metadata.creation_timestamp
     limit = current.snapshot.pending_timeout_seconds if current.snapshot else None
-    left = _pending_left(since, limit, now)
+    left = pending_left(since, limit, now)
     if left is not None and left <= 0:
         return _stop(
             run, current, "PendingTimedOut", f"not started after {limit} s: {why.message}", now
@@ -222,17 +254,8 @@ def _wait(run: Run, current: Current, why: Waiting, now: datetime, *, phase: Pha
     if old and old.reason == why.reason == "ImagePullFailed":
         message = old.message  # kubelet words the same failure in two ways, in turn
     status = run_status(run, None, (why.reason, message), now, phase=phase, **recorded(current))
-    again = [t for t in (left, _look_again(why, current)) if t is not None]
+    again = [t for t in (left, look_again(why, current)) if t is not None]
     return Plan(status=status, requeue_after=min(again, default=None))
-
-
-def _look_again(why: Waiting, current: Current) -> float | None:
-    """Say after how long to look at a wait of which no event of Job or pod tells the end."""
-    if why.reason == "Queued":
-        return None
-    if current.pod is None:
-        return 5.0
-    return None if why.reason == "Starting" else 30.0
 
 
 def _running(run: Run, current: Current, seen: RunObserved, now: datetime) -> Plan:
@@ -242,12 +265,17 @@ def _running(run: Run, current: Current, seen: RunObserved, now: datetime) -> Pl
     left = parse_time(started) + timedelta(seconds=timeout) + TIMEOUT_GRACE - now
     if left <= timedelta(0):
         return _stop(run, current, "TimedOut", f"still running after {timeout} s", now)
-    progress, wait = _throttled(run, seen.progress, now)
+    progress, wait = throttled(run, seen.progress, now)
+    message = "the notebook is running"
+    starting = parse_time(started) + KERNEL_PATIENCE - now
+    if progress is None and starting > timedelta(0):
+        message = "starting the kernel"
+        wait = starting.total_seconds()
     first = current.rows[0].start_time
     status = run_status(
         run,
         None,
-        ("Running", "the notebook is running"),
+        ("Running", message),
         now,
         phase="Running",
         **recorded(current),
@@ -257,20 +285,6 @@ def _running(run: Run, current: Current, seen: RunObserved, now: datetime) -> Pl
     )
     waits = [left.total_seconds(), *([wait] if wait is not None else [])]
     return Plan(status=status, requeue_after=min(waits))
-
-
-def _throttled(
-    run: Run, reported: Progress | None, now: datetime
-) -> tuple[Progress | None, float | None]:
-    """Keep progress writes at one a minute: what to show now, and when to look again."""
-    shown = run.status.progress
-    if reported is None or (shown and shown.but(time=None) == reported.but(time=None)):
-        return shown, None
-    if shown and shown.time:
-        wait = parse_time(shown.time) + PROGRESS_INTERVAL - now
-        if wait > timedelta(0):
-            return shown, wait.total_seconds()
-    return reported.but(time=rfc3339(now)), None
 
 
 def _stop(run: Run, current: Current, reason: str, message: str, now: datetime) -> Plan:
@@ -305,7 +319,13 @@ def _verdict(current: Current, now: datetime) -> Verdict | None:
     """Say how the last attempt ended: its own words, corrected by what is known from outside."""
     if current.job is not None and current.job["spec"].get("suspend"):
         return None
-    verdict = judge(current.job, current.pod, now)
+    verdict = judge(
+        current.job,
+        current.pod,
+        now,
+        event=current.event,
+        node_silent=current.node_silent,
+    )
     if verdict is None and current.job is None and current.pod is None and current.rows:
         verdict = ended(DISRUPTED, "the Job was deleted before its result was seen", now)
     if verdict is None or verdict.reason == SUCCEEDED:
@@ -318,10 +338,8 @@ def _verdict(current: Current, now: datetime) -> Verdict | None:
             failure=Failure(reason=current.stopping),
         )
     if verdict.reason == CANCELLED:
-        message = "the pod was stopped from outside: evicted, drained or deleted"
-        return replace(
-            verdict, reason=DISRUPTED, message=message, failure=Failure(reason=DISRUPTED)
-        )
+        why = (current.pod and disruption(current.pod)) or "the pod was deleted"
+        return replace(verdict, reason=DISRUPTED, message=why, failure=Failure(reason=DISRUPTED))
     return verdict
 
 
@@ -395,10 +413,3 @@ def _ref(api_version: str, kind: str, metadata: Mapping[str, Any]) -> Ref:
         name=metadata["name"],
         uid=metadata["uid"],
     )
-
-
-def _pending_left(since: str | None, limit: int | None, now: datetime) -> float | None:
-    """Return the seconds that may still pass before a notebook starts; None is for ever."""
-    if limit is None or since is None:
-        return None
-    return (parse_time(since) + timedelta(seconds=limit) - now).total_seconds()

@@ -52,10 +52,14 @@ class SourceSnapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceView:
-    """The last good reading of a source, and what went wrong since.
+    """What is known of a source.
 
-    Both are None until the first reading has ended.
+    Attributes:
+        snapshot: The last good reading.
+        problem: What went wrong since.
+        tried: Whether a reading has ended, however it did.
     """
 
     snapshot: SourceSnapshot | None = None
     problem: Problem | None = None
+    tried: bool = False

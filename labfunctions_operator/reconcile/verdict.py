@@ -14,17 +14,18 @@ from labfunctions_operator.api.types import Model
 from labfunctions_operator.desired.run_job import COURIER, NOTEBOOK
 from labfunctions_operator.reconcile.pods import (
     Object,
+    PodEvent,
     container_state,
+    disruption,
     is_over,
     one_line,
-    pod_condition,
     waiting,
 )
 
 SUCCEEDED = "Succeeded"
 # How long a container may fail to start for a reason that someone can still mend.
 START_PATIENCE = timedelta(minutes=5)
-# A pod's deletion timestamp is the end of its grace period; a living kubelet needs no more.
+# A living kubelet needs no longer to notice that a pod is to end, or that its grace is over.
 LOST_AFTER = timedelta(seconds=30)
 
 
@@ -70,16 +71,30 @@ class Verdict:
     versions: Mapping[str, str] | None = None
 
 
-def judge(job: Object | None, pod: Object | None, now: datetime) -> Verdict | None:
+def judge(
+    job: Object | None,
+    pod: Object | None,
+    now: datetime,
+    *,
+    event: PodEvent | None = None,
+    node_silent: bool = False,
+) -> Verdict | None:
     """Say how an attempt ended, or None while it has not.
 
     A pod counts as ended when all its containers are: the courier's last upload belongs to it.
+
+    Args:
+        job: Of the attempt.
+        pod: Of the Job.
+        now: For what only time can tell.
+        event: How far the pod's start has come.
+        node_silent: Whether the pod's node is gone, or does not report any more.
     """
     if pod is None:
         return _without_pod(job)
     if is_over(pod):
         return _of_ended_pod(pod)
-    left = lost_in(pod, now)
+    left = lost_in(pod, now, node_silent=node_silent)
     if left is not None and left <= 0:
         return _failed(
             "Disrupted",
@@ -87,15 +102,29 @@ def judge(job: Object | None, pod: Object | None, now: datetime) -> Verdict | No
             started=notebook_started(pod),
             finished=rfc3339(now),
         )
-    return _never_starts(pod, now)
+    return _never_starts(pod, now, event)
 
 
-def lost_in(pod: Object | None, now: datetime) -> float | None:
-    """Return the seconds after which a pod that must end counts as lost with its node."""
+def lost_in(pod: Object | None, now: datetime, *, node_silent: bool = False) -> float | None:
+    """Return the seconds after which a pod that must end counts as lost with its node.
+
+    A kubelet that does not report cannot know that the pod is to end: its grace period would pass
+    without any effect, so that nothing is gained by waiting for it.
+    """
     deadline = (pod or {}).get("metadata", {}).get("deletionTimestamp")
     if not deadline:
         return None
-    return (parse_time(deadline) + LOST_AFTER - now).total_seconds()
+    since = asked_to_end(pod) if node_silent else None
+    return ((since or parse_time(deadline)) + LOST_AFTER - now).total_seconds()
+
+
+def asked_to_end(pod: Object | None) -> datetime | None:
+    """Return when a pod's deletion was asked for, if it was."""
+    metadata = (pod or {}).get("metadata", {})
+    if not metadata.get("deletionTimestamp"):
+        return None
+    grace = timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
+    return parse_time(metadata["deletionTimestamp"]) - grace
 
 
 def notebook_started(pod: Object | None) -> str | None:
@@ -172,15 +201,12 @@ def _of_ended_pod(pod: Object) -> Verdict:
 
 def _without_result(pod: Object, terminated: Mapping[str, Any]) -> tuple[str, str]:
     """Explain an end of which the runner could say nothing."""
-    status = pod["status"]
-    target = pod_condition(pod, "DisruptionTarget")
     code = terminated.get("exitCode")
     if terminated.get("reason") == "OOMKilled":
         limit = _memory_limit(pod)
         return "OutOfMemory", f"the notebook used more memory than its limit{limit}"
-    if status.get("reason") == "Evicted" or target.get("status") == "True":
-        text = status.get("message") or target.get("message") or "the pod was evicted"
-        return "Disrupted", one_line(text)
+    if why := disruption(pod):
+        return "Disrupted", why
     if code == 127:
         return "RunnerMissing", "the image has no python; build it from a project, or add papermill"
     if terminated.get("reason") in ("StartError", "ContainerCannotRun"):
@@ -189,13 +215,13 @@ def _without_result(pod: Object, terminated: Mapping[str, Any]) -> tuple[str, st
         return "KernelDied", "the notebook's container was killed from outside (SIGKILL)"
     if code is None:
         return "Disrupted", one_line(
-            status.get("message") or "the pod ended before the notebook ran"
+            pod["status"].get("message") or "the pod ended before the notebook ran"
         )
     return "InternalError", f"the runner ended with exit code {code} and left no result"
 
 
-def _never_starts(pod: Object, now: datetime) -> Verdict | None:
-    why = waiting(pod, NOTEBOOK)
+def _never_starts(pod: Object, now: datetime, event: PodEvent | None) -> Verdict | None:
+    why = waiting(pod, NOTEBOOK, event)
     if why is None or why.reason not in ("ImagePullFailed", "StartError"):
         return None
     created = pod.get("metadata", {}).get("creationTimestamp")

@@ -51,6 +51,7 @@ class RunWorld(World):
         self.workflow: Workflow | InvalidSpec | None = make_workflow()
         self.project: Project | InvalidSpec | None = ready_project()
         self.source: SourceSnapshot | None = make_source()
+        self.source_pending = False
         self.progress: Progress | None = None
         self.events: list[Event] = []
 
@@ -94,6 +95,7 @@ class RunWorld(World):
             workflow=self.workflow if self.run.spec.workflow_ref else None,
             project=self.project,
             source=self.source,
+            source_pending=self.source_pending,
             jobs=jobs,
             pods=pods,
             grant=make_grant(),

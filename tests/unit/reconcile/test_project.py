@@ -86,7 +86,7 @@ def test_a_build_says_what_it_does() -> None:
         assert world.settle() == []
         said.append(world.condition()[2].removeprefix(f"image default: building {COMMIT[:12]}: "))
     assert said == [
-        "pulling images and starting the pod",
+        "preparing the pod on its node",
         "fetching the source",
         "cannot pull example.com/source: ErrImagePull",
         "building the image",

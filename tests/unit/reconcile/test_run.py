@@ -127,7 +127,7 @@ def test_a_pod_that_starts_soon_costs_one_write_from_nothing_to_running() -> Non
     world.seconds = 2
     pod_runs(world, JOB)
     assert world.settle() == ["status"]
-    assert world.condition == ("Unknown", "Running", "the notebook is running")
+    assert world.condition == ("Unknown", "Running", "starting the kernel")
     assert world.status["phase"] == "Running"
     assert world.status["startTime"] == stamp(2)
     assert world.status["queuedSeconds"] == 12
@@ -204,6 +204,24 @@ def test_progress_that_waits_is_looked_at_again_in_time() -> None:
     assert world.status["progress"]["cell"] == 2
 
 
+def test_a_kernel_starts_until_the_first_cell_is_told_of() -> None:
+    world = runs()
+    assert world.condition[2] == "starting the kernel"
+    assert world.decide().requeue_after == 120
+    world.progress = Progress(cell=1, cells=20, name="n", summary="1/20")
+    assert world.settle() == ["status"]
+    assert world.condition[2] == "the notebook is running"
+
+
+def test_a_notebook_whose_courier_cannot_report_is_not_said_to_start_for_ever() -> None:
+    world = runs()
+    world.seconds = 122
+    assert world.settle() == ["status"]
+    assert world.condition[2] == "the notebook is running"
+    world.seconds = 600
+    assert world.settle() == []
+
+
 def test_a_restart_forgets_no_progress() -> None:
     world = runs()
     world.progress = Progress(cell=1, cells=20)
@@ -214,6 +232,8 @@ def test_a_restart_forgets_no_progress() -> None:
 
 def test_a_notebook_that_its_runner_does_not_end_is_stopped() -> None:
     world = runs(workflowRef={"name": "report"}, timeoutSeconds=100)
+    world.seconds = 130
+    assert world.settle() == ["status"]
     world.seconds = 161
     assert world.settle() == []
     world.seconds = 162

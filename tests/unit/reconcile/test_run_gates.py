@@ -158,6 +158,17 @@ def test_what_cannot_be_checked_before_is_left_to_the_runner(source: Any) -> Non
     assert world.settle() == [f"create Job {JOB}"]
 
 
+def test_the_first_reading_of_the_source_is_waited_for_and_rarely_told_of() -> None:
+    world = RunWorld()
+    world.source, world.source_pending, world.seconds = None, True, -8
+    assert world.settle() == []
+    world.seconds = 10
+    assert world.settle() == ["status"]
+    assert world.condition == ("Unknown", "SourcePending", "Project demo: reading its source")
+    world.source_pending = False
+    assert world.settle() == [f"create Job {JOB}"]
+
+
 def test_a_run_can_say_everything_itself() -> None:
     world = RunWorld(projectRef={"name": "demo"}, notebook="analysis.ipynb")
     world.workflow = None

@@ -18,8 +18,13 @@ from objects import (
     terminated,
 )
 
-from labfunctions_operator.reconcile.pods import waiting
-from labfunctions_operator.reconcile.verdict import START_PATIENCE, judge, notebook_started
+from labfunctions_operator.reconcile.pods import PodEvent, waiting
+from labfunctions_operator.reconcile.verdict import (
+    START_PATIENCE,
+    judge,
+    lost_in,
+    notebook_started,
+)
 
 JOB = created(
     {"kind": "Job", "metadata": {"name": "first-1", "namespace": "team", "labels": {}}}, seconds=0
@@ -54,6 +59,23 @@ def test_results_and_versions_are_kept_as_the_api_server_can_store_them() -> Non
     assert verdict is not None
     assert verdict.results == {"n": str(2**70), "list": [str(2**63), 1.5, None]}
     assert verdict.versions == {"python": "3"}
+
+
+def test_a_node_that_does_not_report_is_not_given_the_grace_period() -> None:
+    pod = make_pod(JOB, phase="Running", notebook=running())
+    pod["metadata"] |= {"deletionTimestamp": stamp(700), "deletionGracePeriodSeconds": 600}
+    assert judge(JOB, pod, at(130)) is None
+    assert judge(JOB, pod, at(129), node_silent=True) is None
+    verdict = judge(JOB, pod, at(130), node_silent=True)
+    assert verdict is not None
+    assert verdict.reason == "Disrupted"
+    assert lost_in(pod, at(110), node_silent=True) == 20
+    assert lost_in(pod, at(110)) == 620
+
+
+def test_a_silent_node_ends_nothing_that_nobody_asked_to_end() -> None:
+    pod = make_pod(JOB, phase="Running", notebook=running())
+    assert judge(JOB, pod, at(100000), node_silent=True) is None
 
 
 def test_a_pod_that_never_ends_is_lost_with_its_node() -> None:
@@ -161,7 +183,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
             ],
         ),
         "Disrupted",
-        "preempting to make room",
+        "preempted by a pod of higher priority",
     ),
     "the pod was disrupted without a word": (
         finished(terminated(143), conditions=[{"type": "DisruptionTarget", "status": "True"}]),
@@ -294,7 +316,7 @@ WAITING: dict[str, tuple[dict[str, Any] | None, str, str]] = {
     "a pod just made": (
         make_pod(JOB, phase="Pending"),
         "Starting",
-        "pulling images and starting the pod",
+        "preparing the pod on its node",
     ),
     "no node fits": (
         make_pod(
@@ -334,7 +356,7 @@ WAITING: dict[str, tuple[dict[str, Any] | None, str, str]] = {
     "the courier prepares": (
         make_pod(JOB, phase="Pending", courier=running(), notebook=held("PodInitializing")),
         "Starting",
-        "pulling images and starting the pod",
+        "starting the container",
     ),
 }
 
@@ -343,6 +365,36 @@ WAITING: dict[str, tuple[dict[str, Any] | None, str, str]] = {
 def test_why_a_notebook_does_not_run_yet(case: str) -> None:
     pod, reason, message = WAITING[case]
     why = waiting(pod, "notebook")
+    assert why is not None
+    assert (why.reason, why.message) == (reason, message)
+
+
+@pytest.mark.parametrize(
+    ("event", "reason", "message"),
+    [
+        (
+            ("Pulling", 'Pulling image "example.com/notebook:1"'),
+            "Pulling",
+            "pulling image example.com/notebook:1",
+        ),
+        (("Pulled", "Successfully pulled"), "Starting", "preparing the pod on its node"),
+        (
+            ("FailedMount", 'MountVolume.SetUp failed for volume "a" : configmap "b" not found'),
+            "StartError",
+            'cannot mount a volume: MountVolume.SetUp failed for volume "a" :'
+            ' configmap "b" not found',
+        ),
+        (
+            ("FailedAttachVolume", "Multi-Attach error for volume x"),
+            "Starting",
+            "cannot mount a volume: Multi-Attach error for volume x",
+        ),
+    ],
+)
+def test_how_far_a_start_has_come_is_what_the_events_of_the_pod_say(
+    event: tuple[str, str], reason: str, message: str
+) -> None:
+    why = waiting(make_pod(JOB, phase="Pending"), "notebook", PodEvent(*event))
     assert why is not None
     assert (why.reason, why.message) == (reason, message)
 

@@ -1,0 +1,88 @@
+"""Asks the API server, for one Run, what its Job and pod do not tell: only when something is slow.
+
+Each answer explains or hastens; none is needed for a Run to go on.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from labfunctions_operator.api.times import parse_time
+from labfunctions_operator.controllers.world import Object
+from labfunctions_operator.desired.run_job import NOTEBOOK
+from labfunctions_operator.errors import Denied, NotFound, Transient
+from labfunctions_operator.kube.client import KubeClient
+from labfunctions_operator.kube.resources import EVENTS
+from labfunctions_operator.reconcile.pods import PodEvent, is_over, pod_condition, starts_slowly
+from labfunctions_operator.reconcile.verdict import LOST_AFTER, asked_to_end
+
+# A pod whose image is on its node runs by then.
+SLOW_START = timedelta(seconds=8)
+# The API server reads all Events of a namespace for one of these questions.
+AT_ONCE = 2
+_TELLING = ("FailedMount", "FailedAttachVolume", "Pulling", "Pulled", "Created", "Started")
+
+
+class Inquiry:
+    """Asks about the pods of Runs.
+
+    Args:
+        client: Asks.
+        clock: The time now.
+    """
+
+    def __init__(self, client: KubeClient, clock: Callable[[], datetime]) -> None:
+        self._client = client
+        self._clock = clock
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    async def refusal(self, namespace: str, jobs: Sequence[Object]) -> str | None:
+        """Say why a Job gets no pod: quota, admission or limits are said in an Event only."""
+        events = await self._events(namespace, _newest(jobs), "reason=FailedCreate")
+        return str(events[-1].get("message", "")) if events else None
+
+    async def start_event(self, namespace: str, pods: Sequence[Object]) -> PodEvent | None:
+        """Say how far the start of the last pod has come, if that takes long."""
+        pod = _newest(pods)
+        age = self._clock() - parse_time(pod["metadata"]["creationTimestamp"])
+        if age < SLOW_START or not starts_slowly(pod, NOTEBOOK):
+            return None
+        events = await self._events(namespace, pod, "involvedObject.kind=Pod")
+        telling = [e for e in events if e.get("reason") in _TELLING]
+        if not telling:
+            return None
+        last = max(telling, key=lambda e: str(e.get("lastTimestamp") or e.get("eventTime")))
+        return PodEvent(reason=str(last["reason"]), message=str(last.get("message", "")))
+
+    async def node_is_silent(self, pods: Sequence[Object]) -> bool:
+        """Say whether a pod that must end and has not is on a node that is gone or silent."""
+        pod = _newest(pods)
+        asked = asked_to_end(pod)
+        node = pod["spec"].get("nodeName")
+        if asked is None or node is None or is_over(pod) or self._clock() - asked < LOST_AFTER:
+            return False
+        try:
+            found = await self._client.get("v1", "Node", "", node)
+        except NotFound:
+            return True
+        except (Transient, Denied):
+            return False
+        # Kubernetes says Unknown of a node that has stopped to report; one in trouble says False.
+        return pod_condition(found, "Ready").get("status") == "Unknown"
+
+    async def _events(self, namespace: str, about: Object, selector: str) -> list[Object]:
+        uid = about["metadata"]["uid"]
+        try:
+            async with self._slots:
+                found = await self._client.list(
+                    EVENTS,
+                    namespace=namespace,
+                    field_selector=f"involvedObject.uid={uid},{selector}",
+                )
+        except (Transient, Denied):
+            return []
+        return list(found.items)
+
+
+def _newest(objects: Sequence[Object]) -> Object:
+    return max(objects, key=lambda o: str(o["metadata"].get("creationTimestamp")))

@@ -1,0 +1,52 @@
+"""When to look again at a Run, and how often to say how far it is."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from labfunctions_operator.api.run import Progress, Run
+from labfunctions_operator.api.times import parse_time, rfc3339
+from labfunctions_operator.reconcile.attempt import Current
+from labfunctions_operator.reconcile.pods import Waiting, is_over
+from labfunctions_operator.reconcile.verdict import lost_in
+
+PROGRESS_INTERVAL = timedelta(seconds=60)
+# How often to ask for the node of a pod that must end and does not.
+NODE_INTERVAL = timedelta(seconds=30)
+
+
+def pending_left(since: str | None, limit: int | None, now: datetime) -> float | None:
+    """Return the seconds that may still pass before a notebook starts; None is for ever."""
+    if limit is None or since is None:
+        return None
+    return (parse_time(since) + timedelta(seconds=limit) - now).total_seconds()
+
+
+def look_again(why: Waiting, current: Current) -> float | None:
+    """Say after how long to look at a wait of which no event of Job or pod tells the end."""
+    if why.reason == "Queued":
+        return None
+    if current.pod is None:
+        return 5.0
+    return 10.0 if why.reason in ("Starting", "Pulling") else 30.0
+
+
+def of_a_lost_node(current: Current, now: datetime) -> Iterator[float]:
+    """Say when to look again at a pod that must end: a lost node tells of nothing."""
+    left = lost_in(current.pod, now, node_silent=current.node_silent)
+    if left is None or left <= 0 or (current.pod and is_over(current.pod)):
+        return
+    yield min(left, NODE_INTERVAL.total_seconds())
+
+
+def throttled(
+    run: Run, reported: Progress | None, now: datetime
+) -> tuple[Progress | None, float | None]:
+    """Keep progress writes at one a minute: what to show now, and when to look again."""
+    shown = run.status.progress
+    if reported is None or (shown and shown.but(time=None) == reported.but(time=None)):
+        return shown, None
+    if shown and shown.time:
+        wait = parse_time(shown.time) + PROGRESS_INTERVAL - now
+        if wait > timedelta(0):
+            return shown, wait.total_seconds()
+    return reported.but(time=rfc3339(now)), None
