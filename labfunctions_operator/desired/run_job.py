@@ -32,7 +32,7 @@ _EVICT_PROTECTION = {
     "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
     "karpenter.sh/do-not-disrupt": "true",
 }
-_KUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def build_run_job(
         labels.ATTEMPT: str(attempt),
         **({labels.WORKFLOW: snapshot.workflow} if snapshot.workflow else {}),
     }
-    queue = {_KUEUE_LABEL: snapshot.queue_name} if snapshot.queue_name else {}
+    queue = {QUEUE_LABEL: snapshot.queue_name} if snapshot.queue_name else {}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

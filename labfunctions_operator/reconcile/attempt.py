@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 from labfunctions_operator.api import labels
 from labfunctions_operator.api.run import Attempt, Outputs, Run, Snapshot
 from labfunctions_operator.api.types import Model
-from labfunctions_operator.desired.run_job import NOTEBOOK
+from labfunctions_operator.desired.run_job import NOTEBOOK, QUEUE_LABEL
 from labfunctions_operator.reconcile.pods import PodEvent
 from labfunctions_operator.reconcile.verdict import Verdict, notebook_started
 
 Object = Mapping[str, Any]
+_ENDS = ("FailureTarget", "Failed", "SuccessCriteriaMet", "Complete")
 M = TypeVar("M", bound=Model)
 
 
@@ -63,7 +64,8 @@ def find_current(run: Run, jobs: Sequence[Object], pods: Sequence[Object]) -> Cu
             snapshot=run.status.snapshot,
             outputs=run.status.outputs,
         )
-    pod = _newest(p for p in pods if is_owned_by(p, job["metadata"]["uid"]))
+    mine = [p for p in pods if is_owned_by(p, job["metadata"]["uid"])]
+    pod = _newest(p for p in mine if not _was_taken_back(p, job))
     return Current(
         job=job,
         pod=pod,
@@ -71,6 +73,18 @@ def find_current(run: Run, jobs: Sequence[Object], pods: Sequence[Object]) -> Cu
         snapshot=_annotated(Snapshot, job, labels.SNAPSHOT_ANNOTATION, run.status.snapshot),
         outputs=_annotated(Outputs, job, labels.OUTPUTS_ANNOTATION, run.status.outputs),
     )
+
+
+def _was_taken_back(pod: Object, job: Object) -> bool:
+    """Whether a pod ends because Kueue suspended its Job, which says nothing of the Job's end.
+
+    A pod that is deleted for another reason makes the Job fail at once: it has no retries.
+    """
+    if QUEUE_LABEL not in job["metadata"].get("labels", {}):
+        return False
+    conditions = job.get("status", {}).get("conditions") or []
+    has_ended = any(c.get("type") in _ENDS and c.get("status") == "True" for c in conditions)
+    return "deletionTimestamp" in pod["metadata"] and not has_ended
 
 
 def _annotated(model: type[M], job: Object, annotation: str, known: M | None) -> M | None:

@@ -25,9 +25,7 @@ def look_again(why: Waiting, current: Current) -> float | None:
     """Say after how long to look at a wait of which no event of Job or pod tells the end."""
     if why.reason == "Queued":
         return None
-    if current.pod is None:
-        return 5.0
-    return 10.0 if why.reason in ("Starting", "Pulling") else 30.0
+    return 5.0 if current.pod is None else 10.0
 
 
 def of_a_lost_node(current: Current, now: datetime) -> Iterator[float]:

@@ -168,16 +168,20 @@ def _of_ended_pod(pod: Object) -> Verdict:
             "versions": result.versions,
             "notebook_sha256": result.notebook_sha256,
         }
+    # What the courier stored while the notebook ran is there whatever came after.
+    unstored = "its last state " if "notebook.ipynb" in stored else ""
     if result and result.reason == SUCCEEDED:
         if upload_error:
             return _failed(
                 "OutputLost",
-                f"the notebook ran, but could not be stored: {upload_error}",
+                f"the notebook ran, but {unstored}could not be stored: {upload_error}",
                 progress=result.progress,
                 **times,
             )
         return Verdict(reason=SUCCEEDED, message=result.message, progress=result.progress, **times)
-    lost = f"; its notebook could not be stored: {upload_error}" if upload_error else ""
+    lost = ""
+    if upload_error:
+        lost = f"; {unstored or 'its notebook '}could not be stored: {upload_error}"
     if result and terminated.get("reason") != "OOMKilled":
         return _failed(
             result.reason,

@@ -31,6 +31,7 @@ BACKOFF_SECONDS = (0.5, 10.0)
 FINAL_SECONDS = 570.0
 RENDER_LIMIT_BYTES = 50 * 2**20
 RENDER_SECONDS = 120.0
+INTERRUPTED = "the pod ended before the last upload was done"
 
 
 def say(line: str) -> None:
@@ -143,10 +144,12 @@ class Courier:
         self.uploaded = version
         self.backoff.reset()
         self.next_checkpoint = now + self.config.checkpoint_seconds
+        # For the operator, should this process be killed without a word.
+        self.write_account(INTERRUPTED)
 
     def finish(self, deadline: float) -> None:
         """Uploads the last state of everything, and leaves the account of it at each step."""
-        self.write_account("the pod ended before the last upload was done")
+        self.write_account(INTERRUPTED)
         saved, judged = ((self.out / name).exists() for name in (NOTEBOOK, RESULT))
         if saved and not judged:
             self.settle()

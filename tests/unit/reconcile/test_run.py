@@ -142,7 +142,7 @@ def test_a_pod_that_takes_longer_is_said_to_start() -> None:
     pod_unschedulable(world, JOB)
     assert world.settle() == ["status"]
     assert world.condition == ("Unknown", "Unschedulable", "0/1 nodes")
-    assert world.decide().requeue_after == 30
+    assert world.decide().requeue_after == 10
 
 
 def test_two_wordings_of_a_failed_pull_are_one() -> None:

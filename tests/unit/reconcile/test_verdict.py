@@ -126,6 +126,14 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         "OutputLost",
         "the notebook ran, but could not be stored: no such bucket",
     ),
+    "it ran, and only an earlier state is stored": (
+        finished(
+            terminated(0, runner_says()),
+            courier=terminated(1, courier_says("notebook.ipynb", error="no such bucket")),
+        ),
+        "OutputLost",
+        "the notebook ran, but its last state could not be stored: no such bucket",
+    ),
     "it ran, and the courier left no word": (
         finished(terminated(0, runner_says()), phase="Succeeded", courier=terminated(137)),
         "OutputLost",

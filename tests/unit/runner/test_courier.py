@@ -134,6 +134,15 @@ def test_the_runner_is_in_place_before_the_pod_is_ready(tmp_path: Path) -> None:
     module.install(tmp_path)
 
 
+def test_a_courier_that_is_killed_has_told_what_it_stored(store: Store, tmp_path: Path) -> None:
+    courier = make(store, tmp_path)
+    (courier.out / NOTEBOOK).write_text(notebook("running"))
+    courier.checkpoint(time.monotonic())
+    told = account(courier)
+    assert list(told["uploads"]) == [NOTEBOOK]
+    assert told["error"] == "the pod ended before the last upload was done"
+
+
 def test_the_last_upload_takes_all_in_order_and_accounts_for_it(
     store: Store, tmp_path: Path
 ) -> None:
