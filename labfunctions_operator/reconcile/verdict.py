@@ -211,6 +211,8 @@ def _without_result(pod: Object, terminated: Mapping[str, Any]) -> tuple[str, st
         return "OutOfMemory", f"the notebook used more memory than its limit{limit}"
     if why := disruption(pod):
         return "Disrupted", why
+    if why := _lost_container(pod, terminated):
+        return "Disrupted", why
     if code == 127:
         return "RunnerMissing", "the image has no python; build it from a project, or add papermill"
     if terminated.get("reason") in ("StartError", "ContainerCannotRun"):
@@ -222,6 +224,15 @@ def _without_result(pod: Object, terminated: Mapping[str, Any]) -> tuple[str, st
             pod["status"].get("message") or "the pod ended before the notebook ran"
         )
     return "InternalError", f"the runner ended with exit code {code} and left no result"
+
+
+def _lost_container(pod: Object, terminated: Mapping[str, Any]) -> str | None:
+    """Say what became of a container that its node had to kill, or cannot find any more."""
+    is_lost = terminated.get("reason") in ("ContainerStatusUnknown", "Unknown")
+    if "deletionTimestamp" in pod["metadata"] and (is_lost or terminated.get("exitCode") == 137):
+        ran = "could end" if terminated.get("startedAt") else "ran"
+        return f"the pod was deleted before the notebook {ran}"
+    return "the node lost the notebook's container, as when it restarts" if is_lost else None
 
 
 def _never_starts(pod: Object, now: datetime, event: PodEvent | None) -> Verdict | None:

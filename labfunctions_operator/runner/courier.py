@@ -153,6 +153,7 @@ class Courier:
         saved, judged = ((self.out / name).exists() for name in (NOTEBOOK, RESULT))
         if saved and not judged:
             self.settle()
+            self.report_once()
         if saved and version_of(self.out / NOTEBOOK) != self.uploaded:
             self.error = self.deliver(NOTEBOOK, self.out / NOTEBOOK, deadline)
         if judged:
@@ -223,13 +224,24 @@ class Courier:
         """Tells the operator how far the notebook is, at once and then not too often."""
         told: Any = None
         while not self.stopping:
-            with contextlib.suppress(OSError, ValueError):
-                progress = json.loads((self.out / "progress.json").read_text("utf-8"))
-                if progress != told:
-                    told = progress
-                    self.report(progress)
-                    sleep(REPORT_SECONDS)
+            progress = self.progress()
+            if progress is not None and progress != told:
+                told = progress
+                self.report(progress)
+                sleep(REPORT_SECONDS)
             sleep(TICK_SECONDS)
+
+    def report_once(self) -> None:
+        """Tells the operator how far a notebook came that is not there to say so itself."""
+        progress = self.progress()
+        if self.config.report and progress is not None:
+            self.report(progress)
+
+    def progress(self) -> Any:
+        """What the runner last said of its progress, if it did."""
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads((self.out / "progress.json").read_text("utf-8"))
+        return None
 
     def report(self, progress: Any) -> None:
         """Tells the operator once; it matters too little for a retry."""

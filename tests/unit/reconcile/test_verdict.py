@@ -90,6 +90,16 @@ def test_a_pod_that_never_ends_is_lost_with_its_node() -> None:
     )
 
 
+def deleted(pod: dict[str, Any]) -> dict[str, Any]:
+    return {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": stamp(600)}}
+
+
+def unknown(*, started: bool = True) -> dict[str, Any]:
+    """What kubelet says of a container that it cannot find."""
+    state = terminated(137, reason="ContainerStatusUnknown")
+    return state if started else {"terminated": {**state["terminated"], "startedAt": None}}
+
+
 EVICTED = "The node was low on resource: memory."
 CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a cell raised": (
@@ -133,6 +143,26 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         ),
         "OutputLost",
         "the notebook ran, but its last state could not be stored: no such bucket",
+    ),
+    "deleted before it started": (
+        deleted(finished(unknown(started=False))),
+        "Disrupted",
+        "the pod was deleted before the notebook ran",
+    ),
+    "deleted, and killed when its grace was over": (
+        deleted(finished(terminated(137))),
+        "Disrupted",
+        "the pod was deleted before the notebook could end",
+    ),
+    "its node restarted, and kubelet finds nothing": (
+        finished(unknown()),
+        "Disrupted",
+        "the node lost the notebook's container, as when it restarts",
+    ),
+    "its node restarted, and containerd knows no end": (
+        finished(terminated(255, reason="Unknown")),
+        "Disrupted",
+        "the node lost the notebook's container, as when it restarts",
     ),
     "it ran, and the courier left no word": (
         finished(terminated(0, runner_says()), phase="Succeeded", courier=terminated(137)),

@@ -329,6 +329,16 @@ def test_progress_is_reported_at_once_and_on_change_whatever_the_answer(
     assert pauses == [10.0, 0.01, 10.0, 0.01, 0.01, 0.01]
 
 
+def test_how_far_a_runner_came_that_was_killed_is_reported_at_last(
+    store: Store, tmp_path: Path
+) -> None:
+    courier = make(store, tmp_path, report=True)
+    (courier.out / NOTEBOOK).write_text(notebook("running"))
+    (courier.out / "progress.json").write_text(json.dumps({"cell": 2, "cells": 3}))
+    courier.finish(soon())
+    assert store.posts == [{"progress": {"cell": 2, "cells": 3}}]
+
+
 def test_it_serves_until_it_is_told_to_stop(store: Store, tmp_path: Path) -> None:
     courier = make(store, tmp_path)
     thread = threading.Thread(target=courier.run)
