@@ -62,6 +62,14 @@ def node(cluster: Cluster) -> str:
 
 
 @pytest.fixture(scope="module")
+def no_shell(cluster: Cluster) -> str:
+    """The node's own image of a single program: nothing else can be started in it."""
+    [node] = cluster.kubectl.get("nodes")["items"]
+    names = [name for image in node["status"]["images"] for name in image["names"]]
+    return next(name for name in names if "pause" in name and "@" not in name)
+
+
+@pytest.fixture(scope="module")
 def slot(cluster: Cluster, node: str) -> Iterator[None]:
     """The node has one of a scarce resource, and some Runs are more urgent than others."""
     patch = ("patch", "node", node, "--subresource=status", "--type=json", "-p")
@@ -76,7 +84,10 @@ def slot(cluster: Cluster, node: str) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def lab(
-    new_team: Callable[[], Team], new_repository: Callable[[str], Repository], slot: None
+    new_team: Callable[[], Team],
+    new_repository: Callable[[str], Repository],
+    slot: None,
+    no_shell: str,
 ) -> Team:
     """A team whose Runs all begin at once, to be disturbed one after the other."""
     team = new_team()
@@ -84,8 +95,9 @@ def lab(
     commit = repository.commit(NOTEBOOKS, "Begin")
     team.apply(
         project(repository=repository.name),
-        project(
-            "no-image", repository=repository.name, runtimes=[{"name": "none", "image": NOWHERE}]
+        *(
+            project(name, repository=repository.name, runtimes=[{"name": "ready", "image": image}])
+            for name, image in (("no-image", NOWHERE), ("no-shell", no_shell))
         ),
     )
     team.await_image(commit)
@@ -101,6 +113,7 @@ def lab(
             "unclaimed", "long.ipynb", **mounting({"persistentVolumeClaim": {"claimName": "later"}})
         ),
         inline_run("unpullable", "long.ipynb", project="no-image"),
+        inline_run("unstartable", "long.ipynb", project="no-shell"),
     )
     # Not `kubectl apply`, which takes null for "leave it out".
     values = inline_run(
@@ -235,6 +248,12 @@ def test_what_a_pod_lacks_is_named_before_it_starts(lab: Team) -> None:
         assert words in condition(waiting)["message"]
         lab.kubectl("patch", "run", name, "--type=merge", "-p", '{"spec":{"cancel":true}}')
         assert lab.await_end(name, seconds=30)["status"]["phase"] == "Cancelled"
+
+
+def test_an_image_that_cannot_start_a_program_is_told(lab: Team) -> None:
+    ended = lab.await_end("unstartable")
+    assert condition(ended)["reason"] == "StartError"
+    assert "/bin/sh" in condition(ended)["message"]
 
 
 @contextmanager
