@@ -260,7 +260,8 @@ def _wait(run: Run, current: Current, why: Waiting, now: datetime, *, phase: Pha
 
 def _running(run: Run, current: Current, seen: RunObserved, now: datetime) -> Plan:
     started = notebook_started(current.pod)
-    assert started is not None
+    if started is None:
+        return Plan()  # it ended without a start, and its pod is still to follow
     timeout = (current.snapshot and current.snapshot.timeout_seconds) or DEFAULT_TIMEOUT_SECONDS
     left = parse_time(started) + timedelta(seconds=timeout) + TIMEOUT_GRACE - now
     if left <= timedelta(0):

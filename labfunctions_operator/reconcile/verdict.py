@@ -25,6 +25,8 @@ from labfunctions_operator.reconcile.pods import (
 SUCCEEDED = "Succeeded"
 # How long a container may fail to start for a reason that someone can still mend.
 START_PATIENCE = timedelta(minutes=5)
+# When a container started that could not be, in the words of the kubelet.
+NEVER = "1970-01-01T00:00:00Z"
 # A living kubelet needs no longer to notice that a pod is to end, or that its grace is over.
 LOST_AFTER = timedelta(seconds=30)
 
@@ -131,7 +133,7 @@ def notebook_started(pod: Object | None) -> str | None:
     """Return when the notebook's container started, if it runs or ran."""
     state = container_state(pod, NOTEBOOK) if pod else {}
     started = (state.get("running") or state.get("terminated") or {}).get("startedAt")
-    return str(started) if started else None
+    return str(started) if started and started != NEVER else None
 
 
 def _without_pod(job: Object | None) -> Verdict | None:
@@ -230,7 +232,7 @@ def _lost_container(pod: Object, terminated: Mapping[str, Any]) -> str | None:
     """Say what became of a container that its node had to kill, or cannot find any more."""
     is_lost = terminated.get("reason") in ("ContainerStatusUnknown", "Unknown")
     if "deletionTimestamp" in pod["metadata"] and (is_lost or terminated.get("exitCode") == 137):
-        ran = "could end" if terminated.get("startedAt") else "ran"
+        ran = "could end" if notebook_started(pod) else "ran"
         return f"the pod was deleted before the notebook {ran}"
     return "the node lost the notebook's container, as when it restarts" if is_lost else None
 

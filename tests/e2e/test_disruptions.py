@@ -35,7 +35,10 @@ GIVEN = {
     "deep": {"a": [1, [2.5, None], {"ü": [True, {}]}], "b": []},
 }
 VALUES = notebook(
-    code("\n".join(f"{name} = 0.5" for name in GIVEN) + "\nnan = float('nan')", "parameters"),
+    code(
+        "\n".join(f"{name}: object = 'unset'" for name in GIVEN) + "\nnan = float('nan')",
+        "parameters",
+    ),
     "import json, math, os",
     f"assert json.dumps([{', '.join(GIVEN)}]) == os.environ['EXPECTED']",
     "assert math.isnan(nan)\nprint('all as given')",

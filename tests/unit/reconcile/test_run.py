@@ -204,6 +204,23 @@ def test_progress_that_waits_is_looked_at_again_in_time() -> None:
     assert world.status["progress"]["cell"] == 2
 
 
+@pytest.mark.parametrize("started_at", ["1970-01-01T00:00:00Z", None])
+def test_a_container_that_ended_without_a_start_has_not_run_for_too_long(
+    started_at: str | None,
+) -> None:
+    """The courier may live on for a while."""
+    world = started()
+    failed = terminated(128, "exec: /bin/sh: no such file", reason="StartError")
+    failed["terminated"]["startedAt"] = started_at
+    world.pods[JOB] = make_pod(world.jobs[JOB], phase="Running", notebook=failed)
+    assert world.settle() == []
+    world.pods[JOB] = make_pod(world.jobs[JOB], phase="Failed", notebook=failed)
+    world.settle()
+    assert world.condition[:2] == ("False", "StartError")
+    assert "no such file" in world.condition[2]
+    assert "durationSeconds" not in world.status
+
+
 def test_a_kernel_starts_until_the_first_cell_is_told_of() -> None:
     world = runs()
     assert world.condition[2] == "starting the kernel"
