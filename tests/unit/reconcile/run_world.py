@@ -1,5 +1,6 @@
 """A Run in a cluster in memory, observed as the controllers do."""
 
+from dataclasses import replace
 from typing import Any
 
 from objects import (
@@ -21,6 +22,7 @@ from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.attempt import next_number
 from labfunctions_operator.reconcile.plan import Event, Plan
+from labfunctions_operator.reconcile.pods import PodEvent
 from labfunctions_operator.reconcile.run import (
     RunObserved,
     is_waiting_for_attempt,
@@ -52,6 +54,8 @@ class RunWorld(World):
         self.project: Project | InvalidSpec | None = ready_project()
         self.source: SourceSnapshot | None = make_source()
         self.source_pending = False
+        self.event: PodEvent | None = None
+        self.node_silent = False
         self.progress: Progress | None = None
         self.events: list[Event] = []
 
@@ -101,8 +105,12 @@ class RunWorld(World):
             grant=make_grant(),
         )
 
+    def asked(self) -> RunObserved:
+        """All that is observed, and what the API server answers about the last pod."""
+        return replace(self.observed(), event=self.event, node_silent=self.node_silent)
+
     def decide(self) -> Plan:
-        return reconcile_run(self.run, self.observed(), self.settings, now_of(self))
+        return reconcile_run(self.run, self.asked(), self.settings, now_of(self))
 
     def execute(self, plan: Plan) -> None:
         count = self.writes.count("status")

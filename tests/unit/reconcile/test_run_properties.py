@@ -13,6 +13,7 @@ from world import CLUSTER_EVENTS, World, job_gone, pod_runs, pod_succeeds
 
 from labfunctions_operator.api.run import Progress
 from labfunctions_operator.errors import InvalidSpec
+from labfunctions_operator.reconcile.pods import PodEvent
 
 Draw = Callable[[Any], Any]
 
@@ -76,6 +77,14 @@ def report(world: RunWorld, draw: Draw) -> None:
     world.progress = Progress(cell=cell, cells=3, name="x", summary=f"{cell}/3")
 
 
+def answer(world: RunWorld, draw: Draw) -> None:
+    """What Events and the Node say of a pod."""
+    world.node_silent = draw(st.booleans())
+    reason = draw(st.sampled_from(["FailedMount", "Pulling", "Pulled", "FailedAttachVolume"]))
+    text = draw(st.sampled_from(["", 'Pulling image "x"', 'configmap "x" not found']))
+    world.event = PodEvent(reason, text)
+
+
 def lose_status(world: RunWorld, draw: Draw) -> None:
     world.obj.pop("status", None)
 
@@ -104,7 +113,18 @@ def cluster(world: RunWorld, draw: Draw) -> None:
 
 
 EVENTS = (
-    *(set_project, set_workflow, read, restart, cancel, report, lose_status, foreign_job, strip),
+    *(
+        set_project,
+        set_workflow,
+        read,
+        restart,
+        cancel,
+        report,
+        answer,
+        lose_status,
+        foreign_job,
+        strip,
+    ),
     *[cluster] * 12,
 )
 
