@@ -62,7 +62,13 @@ class Operator:
         )
         self._engine = Engine(metrics.timed(reconcilers.reconcile))
         metrics.registry.register(
-            StateCollector(self._world.caches, metrics.workflows, self._engine, client.requests)
+            StateCollector(
+                self._world.caches,
+                metrics.workflows,
+                self._engine,
+                requests=client.requests,
+                messages={},
+            )
         )
         self._metrics_server = MetricsServer(metrics.registry)
         self._informers = [

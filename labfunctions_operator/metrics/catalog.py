@@ -168,8 +168,8 @@ NODE_GROUP_WRITES = Definition(
 NOTIFICATIONS = Definition(
     "labfunctions_notifications_total",
     "counter",
-    ("type", "result"),
-    "Notifications, by type of target and result.",
+    ("event", "type", "result"),
+    "Notifications that ended, by event, type of target, and result: Sent or Failed.",
 )
 EVENTS = Definition(
     "labfunctions_events_total",
@@ -212,5 +212,5 @@ API_REQUESTS = Definition(
 INFO = Definition("labfunctions_operator_info", "gauge", ("version",), "1 while the operator runs.")
 
 CATALOG = tuple(value for value in list(globals().values()) if isinstance(value, Definition))
-# Read at a scrape from what is there; all others are counted as it happens.
-COLLECTED = frozenset(d for d in CATALOG if d.type == "gauge") | {API_REQUESTS}
+# Read at a scrape from what is there, or from who counts it; all others are counted here.
+COLLECTED = frozenset(d for d in CATALOG if d.type == "gauge") | {API_REQUESTS, NOTIFICATIONS}

@@ -92,10 +92,6 @@ class Metrics:
         self._count(catalog.SOURCE_READS, key.namespace, result)
         self._observe(catalog.SOURCE_READ_DURATION, seconds)
 
-    def notified(self, type: str, result: str) -> None:
-        """Count a notification by the type of its target; both words come from the code."""
-        self._count(catalog.NOTIFICATIONS, type, result)
-
     def node_group_written(self, name: str, result: str) -> None:
         """Count a change of a node group's size that was asked of its provider."""
         self._count(catalog.NODE_GROUP_WRITES, name, result)

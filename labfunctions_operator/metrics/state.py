@@ -44,6 +44,7 @@ class StateCollector(Collector):
         workflows: Keeps the Workflows' names bounded.
         queue: The engine.
         requests: How many requests the client made, by verb and code.
+        messages: How many notifications ended, by event, type of target, and result.
         clock: Seconds since 1970.
     """
 
@@ -53,6 +54,7 @@ class StateCollector(Collector):
         workflows: Names,
         queue: Queue,
         requests: Mapping[tuple[str, int], int],
+        messages: Mapping[tuple[str, str, str], int],
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -60,6 +62,7 @@ class StateCollector(Collector):
         self._workflows = workflows
         self._queue = queue
         self._requests = requests
+        self._messages = messages
         self._clock = clock
 
     def describe(self) -> Iterable[Metric]:
@@ -141,8 +144,12 @@ class StateCollector(Collector):
             if (due := _seconds(status.get("nextScheduleTime"))) is not None:
                 after[workflow] = due
                 lag[workflow] = max(0.0, now - due)
-            if isinstance(count := status.get("missed"), int):
+            count = status.get("missed")
+            if isinstance(count, int):
                 missed[workflow] = count
+            elif workflow in before or workflow in after:
+                # From the start, so that the first one is seen as a change.
+                missed[workflow] = 0
         yield _family(catalog.WORKFLOW_LAST_SCHEDULE, before)
         yield _family(catalog.WORKFLOW_NEXT_SCHEDULE, after)
         yield _family(catalog.WORKFLOW_SCHEDULE_LAG, lag)
@@ -175,6 +182,7 @@ class StateCollector(Collector):
         requests = list(self._requests.items())
         counts = {(verb, str(code)): number for (verb, code), number in requests}
         yield _family(catalog.API_REQUESTS, counts)
+        yield _family(catalog.NOTIFICATIONS, dict(list(self._messages.items())))
         yield _family(catalog.INFO, {(version("labfunctions-operator"),): 1})
 
     def _of_kind(self, kind: str) -> Iterator[tuple[tuple[str, str], Object]]:

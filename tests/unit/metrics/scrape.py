@@ -34,6 +34,7 @@ class Scraped:
                 self.metrics.workflows,
                 StillQueue(),
                 {("get", 200): 4, ("create", 0): 1},
+                {("Failed", "slack", "Sent"): 2},
                 clock=NOW.timestamp,
             )
         )

@@ -171,7 +171,6 @@ async def test_reconciliation_that_is_ended_from_outside_is_counted() -> None:
 @pytest.mark.parametrize(
     ("call", "family", "labels"),
     [
-        (("notified", "slack", "Sent"), "notifications_total", ("slack", "Sent")),
         (("node_group_written", "gpu", "Failed"), "node_group_writes_total", ("gpu", "Failed")),
         (("event", "Limited"), "events_total", ("Limited",)),
     ],

@@ -101,7 +101,10 @@ def test_schedule_of_a_workflow() -> None:
     report = {"namespace": "team", "workflow": "report"}
     assert scraped.value("workflow_last_schedule_timestamp_seconds", **report) == seconds(-3600)
     assert scraped.value("workflow_next_schedule_timestamp_seconds", **report) == seconds(-40)
-    assert scraped.value("workflow_missed_schedules", **report) == 3
+    assert scraped.samples("workflow_missed_schedules") == {
+        ("team", "report"): 3,
+        ("team", "in-time"): 0,
+    }
     assert scraped.samples("workflow_schedule_lag_seconds") == {
         ("team", "report"): 40,
         ("team", "in-time"): 0,
@@ -131,12 +134,13 @@ def test_node_groups() -> None:
     assert scraped.samples("node_group_pending_runs") == {("gpu",): 3}
 
 
-def test_queue_and_requests() -> None:
+def test_queue_requests_and_notifications() -> None:
     scraped = Scraped()
     assert scraped.value("queue_depth") == 2
     assert scraped.value("queue_later") == 3
     assert scraped.value("queue_oldest_seconds") == 1.5
     assert scraped.samples("api_requests_total") == {("get", "200"): 4, ("create", "0"): 1}
+    assert scraped.samples("notifications_total") == {("Failed", "slack", "Sent"): 2}
     assert scraped.value("objects", kind="Run") == 0
 
 
