@@ -134,10 +134,14 @@ class OperatorProcess:
         self.stop()
         self.ensure()
 
+    @property
+    def metrics_address(self) -> str:
+        port = yaml.safe_load(self._config.read_text())["metrics"]["port"]
+        return f"127.0.0.1:{port}"
+
     def scrape(self) -> Scrape:
         """Read its metrics."""
-        port = yaml.safe_load(self._config.read_text())["metrics"]["port"]
-        return scrape(f"http://127.0.0.1:{port}/metrics")
+        return scrape(f"http://{self.metrics_address}/metrics")
 
     def _end(self, sign: signal.Signals) -> int:
         if self._process is None:
