@@ -13,10 +13,37 @@ from labfunctions_operator.api.types import Model
 
 _READY = '.status.conditions[?(@.type=="Ready")]'
 _SUCCEEDED = '.status.conditions[?(@.type=="Succeeded")]'
+_SCHEDULED = '.status.conditions[?(@.type=="Scheduled")]'
+_LAST_RUN = '.status.conditions[?(@.type=="LastRunSucceeded")]'
 # Shown by `kubectl get -o wide` only.
 _WIDE = 1
 Column = tuple[str, str, str] | tuple[str, str, str, int]
 _AGE = ("Age", "date", ".metadata.creationTimestamp")
+
+_SCHEDULE_RULES = [
+    (
+        "!has(self.schedule) || !has(self.interval)",
+        "schedule and interval exclude each other",
+    ),
+    (
+        "!has(self.schedule) || !self.schedule.contains('TZ=')",
+        "schedule takes no TZ= or CRON_TZ=; name the zone in timeZone",
+    ),
+    (
+        "!has(self.schedule) || self.schedule.contains('TZ=') "
+        "|| self.schedule.matches('^ *(@[a-z]+|[^@ ]+( +[^ ]+){4}) *$')",
+        "schedule has five fields (minute hour day month weekday) and none for seconds, "
+        "or is one of @hourly, @daily, @weekly, @monthly, @yearly",
+    ),
+    (
+        "!has(self.interval) || self.interval == '' || duration(self.interval) >= duration('1m')",
+        "interval is at least 1m",
+    ),
+    (
+        "!has(self.startAt) || !has(self.endAt) || self.startAt <= self.endAt",
+        "endAt is before startAt",
+    ),
+]
 
 # Where JSON Schema says more than a structural schema may.
 _DROPPED = ("title", "default", "$defs", "discriminator")
@@ -59,14 +86,24 @@ def _workflows() -> dict[str, Any]:
         spec_rules=[
             ("has(self.projectRef)", "projectRef is required"),
             ("has(self.notebook)", "notebook is required"),
+            *_SCHEDULE_RULES,
         ],
         columns=[
-            ("Project", "string", ".spec.projectRef.name"),
-            ("Notebook", "string", ".spec.notebook"),
+            ("Schedule", "string", ".spec.schedule"),
             ("Ready", "string", f"{_READY}.status"),
-            ("Reason", "string", f"{_READY}.reason"),
+            ("Scheduled", "string", f"{_SCHEDULED}.reason"),
+            ("Last", "date", ".status.lastScheduleTime"),
+            ("Result", "string", ".status.lastRun.phase"),
+            # As text: kubectl shows a date that lies ahead as invalid.
+            ("Next", "string", ".status.nextScheduleTime"),
             _AGE,
             ("Message", "string", f"{_READY}.message"),
+            ("Project", "string", ".spec.projectRef.name", _WIDE),
+            ("Notebook", "string", ".spec.notebook", _WIDE),
+            ("Interval", "string", ".spec.interval", _WIDE),
+            ("Missed", "integer", ".status.missed", _WIDE),
+            ("Schedule message", "string", f"{_SCHEDULED}.message", _WIDE),
+            ("Last message", "string", f"{_LAST_RUN}.message", _WIDE),
         ],
     )
 

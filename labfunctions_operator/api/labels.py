@@ -19,6 +19,7 @@ RUNTIME = f"{GROUP}/runtime"
 SNAPSHOT_ANNOTATION = f"{GROUP}/snapshot"
 OUTPUTS_ANNOTATION = f"{GROUP}/outputs"
 BUILD_ANNOTATION = f"{GROUP}/build"
+SCHEDULED_AT_ANNOTATION = f"{GROUP}/scheduled-at"
 
 COMPONENT_RUN = "run"
 COMPONENT_BUILD = "build"

@@ -48,6 +48,8 @@ class Snapshot(Execution):
 
     project: str
     workflow: str | None = None
+    scheduled_at: str | None = None
+    """The tick of the schedule that it was made for."""
     commit: str | None = None
     image: str
     inputs_hash: str | None = None

@@ -6,6 +6,7 @@ from pydantic import Field, JsonValue, field_validator
 
 from labfunctions_operator.api.project import inner_path
 from labfunctions_operator.api.quantity import parse_bytes
+from labfunctions_operator.api.schedule import ScheduleSpec, ScheduleStatus
 from labfunctions_operator.api.times import DURATION_PATTERN, parse_duration
 from labfunctions_operator.api.types import (
     Condition,
@@ -143,11 +144,11 @@ class Execution(Model):
         return inner_path(path)
 
 
-class WorkflowSpec(Execution):
+class WorkflowSpec(Execution, ScheduleSpec):
     """What a user wants of a Workflow."""
 
 
-class WorkflowStatus(Model):
+class WorkflowStatus(ScheduleStatus):
     """What the operator knows of a Workflow."""
 
     observed_generation: int | None = None

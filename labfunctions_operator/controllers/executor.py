@@ -1,4 +1,4 @@
-"""Carries a plan out: deletes, then children, then one write of the status, then Events."""
+"""Carries a plan out: deletes, cancels, children, then one write of the status, then Events."""
 
 import hashlib
 import json
@@ -22,6 +22,8 @@ SPEC_HASH = "labfunctions.io/spec-hash"
 # A Job's template cannot change, and the operator may not write the spec of a user's kind:
 # these are created once, and never applied again.
 CREATE_ONLY = frozenset({"Job", "Run"})
+# A tick of a Workflow is run once, whoever made the Run: an earlier Workflow of that name, too.
+NAMED_BY_TICK = frozenset({"Run"})
 
 
 class Executor:
@@ -56,9 +58,11 @@ class Executor:
         """
         for ref in plan.delete:
             await self._delete(ref)
+        for ref in plan.cancel:
+            await self._cancel(ref)
         for manifest in plan.apply:
             await self._apply(manifest)
-        written = await self._write_status(plan.status, obj)
+        written = await self._write_status(plan.status, obj, guarded=plan.guarded)
         if written is not None:
             for event in plan.events:
                 await self._record(written, event)
@@ -77,12 +81,19 @@ class Executor:
         elif held is not None and ref.uid in (None, held["metadata"]["uid"]):
             cache.remove(held)
 
+    async def _cancel(self, ref: Ref) -> None:
+        try:
+            self._remember(await self._client.cancel(ref))
+        except NotFound:
+            return  # it is gone: nothing is left to stop
+
     async def _apply(self, manifest: Manifest) -> None:
         wanted = _with_hash(manifest)
         create_only = wanted["kind"] in CREATE_ONLY
         existing = await self._find(wanted, create_only=create_only)
         if existing is not None:
-            _check_owner(wanted, existing)
+            if wanted["kind"] not in NAMED_BY_TICK:
+                _check_owner(wanted, existing)
             if create_only or _hash_of(existing) == _hash_of(wanted):
                 return
         if create_only:
@@ -121,13 +132,14 @@ class Executor:
             existing = await self._fetch(manifest)
             if existing is None:
                 raise
-            _check_owner(manifest, existing)
+            if manifest["kind"] not in NAMED_BY_TICK:
+                _check_owner(manifest, existing)
             return existing
         _log("create", f"{manifest['kind']}/{manifest['metadata']['name']}")
         return created
 
     async def _write_status(
-        self, status: Mapping[str, Any] | None, obj: Mapping[str, Any]
+        self, status: Mapping[str, Any] | None, obj: Mapping[str, Any], *, guarded: bool
     ) -> Object | None:
         if status is None or status == obj.get("status"):
             return None
@@ -140,6 +152,7 @@ class Executor:
                 name=metadata["name"],
                 status=status,
                 uid=metadata["uid"],
+                version=metadata["resourceVersion"] if guarded else None,
             )
         except NotFound:
             # Deleted meanwhile: nobody is left to be told.

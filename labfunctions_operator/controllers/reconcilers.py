@@ -1,5 +1,6 @@
 """One reconciler for each kind: look at what exists, decide, carry it out."""
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from labfunctions_operator.controllers.reports import Reports
 from labfunctions_operator.controllers.source import SourceTracker
 from labfunctions_operator.controllers.world import Object, World
 from labfunctions_operator.desired.run_job import Grant
-from labfunctions_operator.errors import Denied, InvalidSpec
+from labfunctions_operator.errors import Denied, InvalidSpec, NotFound
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.reconcile.attempt import next_number
 from labfunctions_operator.reconcile.execution import merge_execution, with_defaults
@@ -106,19 +107,34 @@ class Reconcilers:
 
     async def _workflow(self, key: Key, obj: Object) -> Plan:
         workflow = parse(Workflow, obj)
-        seen = WorkflowObserved()
+        await self._confirm_active(key, workflow)
+        seen = WorkflowObserved(runs=self._world.scheduled_runs(key.namespace, key.name))
         if ref := workflow.spec.project_ref:
-            seen = WorkflowObserved(
+            seen = replace(
+                seen,
                 project=self._world.project(key.namespace, ref.name),
                 source=self._sources.view(Key("Project", key.namespace, ref.name)).snapshot,
             )
         return reconcile_workflow(workflow, seen, self._clock())
 
+    async def _confirm_active(self, key: Key, workflow: Workflow) -> None:
+        """Ask for live Runs which the cache lacks: deleted, or made by another operator just now.
+
+        The watch of Runs may lag behind that of Workflows.
+        """
+        cache = self._world.caches["Run"]
+        for ref in workflow.status.active or ():
+            if cache.get(key.namespace, ref.name) is None:
+                with suppress(NotFound):
+                    cache.upsert(
+                        await self._client.get(labels.API_VERSION, "Run", key.namespace, ref.name)
+                    )
+
     async def _run(self, key: Key, obj: Object) -> Plan:
         run = parse(Run, obj)
         if run.is_finished:
             return reconcile_run(run, RunObserved(), self._settings, self._clock())
-        seen = self._observe_run(key, run)
+        seen = replace(self._observe_run(key, run), ahead=self._world.ahead(obj))
         if seen.pods:
             seen = replace(
                 seen,

@@ -1,6 +1,7 @@
 """Everything the operator holds of the cluster, and which object concerns which other."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 from labfunctions_operator.api import labels
@@ -12,6 +13,11 @@ from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.kube.cache import Cache, Indexer
 from labfunctions_operator.reconcile.plan import Key
+from labfunctions_operator.reconcile.scheduled_run import (
+    ScheduledRun,
+    scheduled_run,
+    scheduling_workflow,
+)
 
 Object = Mapping[str, Any]
 Held = dict[str, Any]
@@ -20,6 +26,7 @@ M = TypeVar("M", bound=Model)
 _BY_PROJECT = "project"
 _BY_WORKFLOW = "workflow"
 _LIVE = "live"
+_BY_SCHEDULE = "schedule"
 
 
 class WatchedByKopf(Cache):
@@ -59,6 +66,7 @@ class World:
                     _BY_PROJECT: lambda obj: _ref(obj, "projectRef") if _live(obj) else (),
                     _BY_WORKFLOW: lambda obj: _ref(obj, "workflowRef") if _live(obj) else (),
                     _LIVE: lambda obj: ["live"] if _live(obj) else [],
+                    _BY_SCHEDULE: lambda obj: filter(None, [scheduling_workflow(obj)]),
                 }
             ),
             "Job": Cache(),
@@ -89,6 +97,19 @@ class World:
         """Return the Runs that have not ended."""
         return list(self.caches["Run"].by_index(_LIVE, "live"))
 
+    def scheduled_runs(self, namespace: str, workflow: str) -> list[ScheduledRun]:
+        """Return the Runs that the schedules of Workflows of that name have made."""
+        found = self.caches["Run"].by_index(_BY_SCHEDULE, workflow, namespace)
+        return [run for obj in found if (run := scheduled_run(obj))]
+
+    def ahead(self, obj: Object) -> str | None:
+        """Return the name of the live Run that comes just before a scheduled one, if any does."""
+        run = scheduled_run(obj)
+        if run is None:
+            return None
+        before = [r for r in self._queue(run) if r.tick < run.tick]
+        return max(before, key=_tick).name if before else None
+
     def all_keys(self) -> list[Key]:
         """Return the keys of all objects of our kinds; what has dependents comes first."""
         return [
@@ -107,7 +128,27 @@ class World:
             keys += self.dependents(keys[0])
         elif kind == "Workflow":
             keys += self._runs(_BY_WORKFLOW, keys[0])
+        elif run := scheduled_run(obj):
+            keys += self._of_schedule(obj, run)
         return keys
+
+    def _of_schedule(self, obj: Object, run: ScheduledRun) -> list[Key]:
+        """Return the Workflow that made a Run, and the Run that may follow now."""
+        keys = [Key("Workflow", run.namespace, run.workflow)]
+        if run.is_live and self.get(_key("Run", obj)) is not None:
+            return keys
+        queue = self._queue(run)
+        following = [
+            min(queue, key=_tick, default=None),
+            min((r for r in queue if r.tick > run.tick), key=_tick, default=None),
+        ]
+        names = {r.name for r in following if r}
+        return [*keys, *(Key("Run", run.namespace, name) for name in sorted(names))]
+
+    def _queue(self, run: ScheduledRun) -> list[ScheduledRun]:
+        """Return the live Runs of the schedule that made a Run."""
+        found = self.scheduled_runs(run.namespace, run.workflow)
+        return [r for r in found if r.is_live and r.owner == run.owner and r.name != run.name]
 
     def dependents(self, project: Key) -> list[Key]:
         """Return the Workflows of a Project, and the live Runs of either."""
@@ -145,6 +186,10 @@ def _owner_of_child(obj: Object) -> list[Key]:
     if names.get(labels.COMPONENT) == labels.COMPONENT_BUILD and labels.PROJECT in names:
         return [Key("Project", namespace, names[labels.PROJECT])]
     return []
+
+
+def _tick(run: ScheduledRun) -> datetime:
+    return run.tick
 
 
 def _live(obj: Object) -> bool:

@@ -123,7 +123,7 @@ def _runner_config(run: Run, snapshot: Snapshot, attempt: int, now: datetime) ->
             "NOW": rfc3339(now),
             "PROJECT": snapshot.project,
             "ATTEMPT": attempt,
-            "SCHEDULED_AT": None,
+            "SCHEDULED_AT": snapshot.scheduled_at,
         },
         "timeoutSeconds": snapshot.timeout_seconds,
         "cellTimeoutSeconds": snapshot.cell_timeout_seconds,

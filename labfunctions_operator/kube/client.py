@@ -9,7 +9,7 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Self
@@ -191,8 +191,11 @@ class KubeClient:
         name: str,
         status: Mapping[str, Any],
         uid: str,
+        version: str | None = None,
     ) -> Object:
         """Replace the whole status of the object with that uid, or raise NotFound.
+
+        With a version, raise Conflict if the object has changed since.
 
         A JSON patch, since a merge patch keeps fields that are gone from the status, and custom
         resources ignore a foreign `metadata.uid` in it.
@@ -200,13 +203,29 @@ class KubeClient:
         path = find_resource(api_version, kind).path(
             namespace=namespace, name=name, subresource="status"
         )
-        operations = [
+        # A version that is written is taken for the one that was read.
+        guard = {"op": "replace", "path": "/metadata/resourceVersion", "value": version}
+        operations: Sequence[Object] = [
             {"op": "test", "path": "/metadata/uid", "value": uid},
             {"op": "add", "path": "/status", "value": status},
+            *([guard] if version is not None else []),
         ]
+        return await self._patch("patch_status", path, operations)
+
+    async def cancel(self, ref: Ref) -> Object:
+        """Set `spec.cancel` of the Run with that uid, or raise NotFound."""
+        path = find_resource(ref.api_version, ref.kind).path(namespace=ref.namespace, name=ref.name)
+        operations: Sequence[Object] = [
+            {"op": "test", "path": "/metadata/uid", "value": ref.uid},
+            {"op": "add", "path": "/spec/cancel", "value": True},
+        ]
+        return await self._patch("cancel", path, operations)
+
+    async def _patch(self, verb: str, path: str, operations: Sequence[Object]) -> Object:
+        """Send a JSON patch that begins with a test of the uid."""
         try:
             return await self._request(
-                "patch_status",
+                verb,
                 "PATCH",
                 path,
                 query={"fieldManager": FIELD_MANAGER},
@@ -217,7 +236,8 @@ class KubeClient:
             # A failed test has no better sign; a status that the schema refuses names a field.
             if "rejected our request" not in error.message:
                 raise
-            raise NotFound(f"{kind} {namespace}/{name} with uid {uid} is gone") from error
+            uid = operations[0]["value"]
+            raise NotFound(f"{path} is no longer the object with uid {uid}") from error
 
     async def create_event(self, obj: Mapping[str, Any], event: Event) -> None:
         """Record an Event about this version of an object; a repeat changes nothing."""

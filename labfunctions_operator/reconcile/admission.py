@@ -1,14 +1,17 @@
-"""The gates between a Run and its first Job: workflow, project, image, notebook, parameters."""
+"""The gates before a Run's first Job: workflow, project, image, notebook, parameters, queue."""
 
 from dataclasses import dataclass
 
+from labfunctions_operator.api.labels import SCHEDULED_AT_ANNOTATION
 from labfunctions_operator.api.project import Project, RuntimeStatus, User
 from labfunctions_operator.api.run import Phase, Run, Snapshot
+from labfunctions_operator.api.times import rfc3339
 from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS, Execution, Workflow
 from labfunctions_operator.desired.names import digest
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.execution import find_runtime, merge_execution, with_defaults
 from labfunctions_operator.reconcile.notebook import check_notebook
+from labfunctions_operator.reconcile.scheduled_run import parse_tick
 from labfunctions_operator.reconcile.source import SourceSnapshot
 
 
@@ -29,8 +32,9 @@ def admit(
     project: Project | InvalidSpec | None,
     source: SourceSnapshot | None,
     origin: Run | InvalidSpec | None = None,
+    ahead: str | None = None,
 ) -> Snapshot | Blocked:
-    """Pass a Run through its gates: workflow, project, image, notebook, parameters."""
+    """Pass a Run through its gates: workflow, project, image, notebook, parameters, queue."""
     if run.spec.from_run:
         return _again(run.spec.from_run, origin)
     if not run.spec.workflow_ref:
@@ -57,7 +61,10 @@ def admit(
     same = source if source and status.tree and source.tree == status.tree else None
     if same and (problem := _notebook_problem(same, execution)):
         return problem
+    if ahead and workflow and workflow.spec.concurrency_policy != "Allow":
+        return _behind(ahead, workflow)
     return _snapshot(
+        run=run,
         project=project,
         workflow=workflow,
         execution=execution,
@@ -74,6 +81,15 @@ def _again(name: str, origin: Run | InvalidSpec | None) -> Snapshot | Blocked:
     if origin.status.snapshot is None:
         return Blocked(reason="RunNotStarted", message=f"Run {name} was never started")
     return origin.status.snapshot
+
+
+def _behind(ahead: str, workflow: Workflow) -> Blocked:
+    policy = workflow.spec.concurrency_policy
+    return Blocked(
+        reason="Queued",
+        message=f"waits for Run {ahead} to end: spec.concurrencyPolicy of its Workflow is {policy}",
+        phase="Queued",
+    )
 
 
 def missing(kind: str, name: str, found: object) -> Blocked:
@@ -127,6 +143,7 @@ def _notebook_problem(source: SourceSnapshot, execution: Execution) -> Blocked |
 
 def _snapshot(
     *,
+    run: Run,
     project: Project,
     workflow: Workflow | None,
     execution: Execution,
@@ -143,6 +160,7 @@ def _snapshot(
             "project_ref": None,
             "project": project.metadata.name,
             "workflow": workflow.metadata.name if workflow else None,
+            "scheduled_at": _scheduled_at(run),
             "commit": status.commit,
             "image": status.image,
             "runtime": status.name,
@@ -153,3 +171,8 @@ def _snapshot(
             "user": user,
         }
     )
+
+
+def _scheduled_at(run: Run) -> str | None:
+    tick = parse_tick(run.metadata.annotations.get(SCHEDULED_AT_ANNOTATION))
+    return rfc3339(tick) if tick else None

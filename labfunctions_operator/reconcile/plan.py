@@ -37,19 +37,24 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to do for one object, carried out in this order: delete, apply, status, events.
+    """What to do for one object, carried out in this order: delete, cancel, apply, status, events.
 
     Attributes:
+        cancel: Runs to stop by their `spec.cancel`.
         apply: Children to create or update by server-side apply.
         delete: Children to delete, with their dependents.
         status: The whole status wanted, or None to leave it; written only if it differs.
+        guarded: Write the status only onto the version of the object that was decided on: it
+            holds what later decisions build on, and another operator may be alive.
         events: Written once the status is.
         requeue_after: Seconds until this object is looked at again without any event.
     """
 
     apply: tuple[Manifest, ...] = ()
     delete: tuple[Ref, ...] = ()
+    cancel: tuple[Ref, ...] = ()
     status: Mapping[str, Any] | None = None
+    guarded: bool = False
     events: tuple[Event, ...] = ()
     requeue_after: float | None = None
 

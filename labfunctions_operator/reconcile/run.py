@@ -76,6 +76,7 @@ class RunObserved:
         workflow: The Workflow it names; InvalidSpec where that cannot be read.
         project: The Project of Workflow or Run.
         source: The project's source as last read, if it was.
+        ahead: The live Run of the schedule that comes before this one, if one does.
         origin: The Run that this one repeats, if it does.
         refusal: Why the Job gets no pod, in the words of who refuses it.
         jobs: Jobs with the names of its attempts, whoever owns them.
@@ -90,6 +91,7 @@ class RunObserved:
     workflow: Workflow | InvalidSpec | None = None
     project: Project | InvalidSpec | None = None
     source: SourceSnapshot | None = None
+    ahead: str | None = None
     origin: Run | InvalidSpec | None = None
     refusal: str | None = None
     jobs: Sequence[Object] = field(default=())
@@ -174,6 +176,7 @@ def _admit(run: Run, seen: RunObserved, settings: Settings, now: datetime) -> Pl
         project=seen.project,
         source=seen.source,
         origin=seen.origin,
+        ahead=seen.ahead,
     )
     if isinstance(admitted, Blocked):
         return _block(run, admitted, seen, now)

@@ -2,6 +2,7 @@
 
 import ast
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,8 @@ from labfunctions_operator.reconcile.admission import missing
 from labfunctions_operator.reconcile.execution import find_runtime
 from labfunctions_operator.reconcile.notebook import NOTEBOOK_REASONS, check_notebook
 from labfunctions_operator.reconcile.plan import Plan, Problem
+from labfunctions_operator.reconcile.scheduled_run import ScheduledRun
+from labfunctions_operator.reconcile.scheduling import reconcile_schedule
 from labfunctions_operator.reconcile.source import SourceSnapshot
 
 READY = "Ready"
@@ -27,14 +30,16 @@ class WorkflowObserved:
 
     project: Project | InvalidSpec | None = None
     source: SourceSnapshot | None = None
+    runs: Sequence[ScheduledRun] = ()
 
 
 def reconcile_workflow(workflow: Workflow, seen: WorkflowObserved, now: datetime) -> Plan:
-    """Decide what a Workflow's status says, from what exists now."""
-    problem = _problem(workflow, seen)
+    """Decide what a Workflow's status says and which Runs it needs, from what exists now."""
+    scheduling = reconcile_schedule(workflow, seen.runs, now)
+    problem = _problem(workflow, seen) or (scheduling and scheduling.problem)
     schema = _schema(workflow, seen.source)
     conditions = set_condition(
-        workflow.status.conditions,
+        scheduling.conditions if scheduling else workflow.status.conditions,
         type=READY,
         status=problem is None,
         reason=problem.reason if problem else "Ready",
@@ -46,8 +51,18 @@ def reconcile_workflow(workflow: Workflow, seen: WorkflowObserved, now: datetime
         observed_generation=workflow.metadata.generation,
         parameters_schema=workflow.status.parameters_schema if schema is None else schema,
         conditions=conditions,
+        **(scheduling.fields if scheduling else {}),
     )
-    return Plan(status=status.wire())
+    if scheduling is None:
+        return Plan(status=status.wire())
+    return Plan(
+        apply=scheduling.create,
+        cancel=scheduling.cancel,
+        status=status.wire(),
+        guarded=True,
+        events=scheduling.events,
+        requeue_after=scheduling.requeue_after,
+    )
 
 
 def _problem(workflow: Workflow, seen: WorkflowObserved) -> Problem | None:

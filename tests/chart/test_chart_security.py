@@ -95,7 +95,7 @@ def test_the_operator_is_granted_what_it_needs_and_nothing_else(
     assert granted(release.get("ClusterRole", "labfunctions-operator")) == {
         "labfunctions.io/projects": read,
         "labfunctions.io/workflows": read,
-        "labfunctions.io/runs": read | {"delete"},
+        "labfunctions.io/runs": read | {"create", "patch", "delete"},
         "labfunctions.io/projects/status": {"patch"},
         "labfunctions.io/workflows/status": {"patch"},
         "labfunctions.io/runs/status": {"patch"},

@@ -151,7 +151,7 @@ def test_a_signed_url_opens_nothing_else(looked: tuple[Team, Object]) -> None:
         ("get", "secrets", True),
         ("patch", "projects", False),
         ("update", "workflows", False),
-        ("patch", "runs", False),
+        ("patch", "runs", True),
         ("patch", "runs/status", True),
         ("create", "pods", False),
         ("create", "pods/exec", False),

@@ -36,7 +36,7 @@ CORE, OURS, BATCH = "", "labfunctions.io", "batch"
         ("delete", OURS, "projects", False),
         ("patch", OURS, "workflows", False),
         ("update", OURS, "runs", False),
-        ("patch", OURS, "runs", False),
+        ("patch", OURS, "runs", True),
         ("patch", OURS, "projects/status", True),
         ("patch", OURS, "workflows/status", True),
         ("patch", OURS, "runs/status", True),

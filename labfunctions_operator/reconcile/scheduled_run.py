@@ -1,0 +1,91 @@
+"""A Run that a schedule made, as the schedule and its neighbours in the queue see it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from labfunctions_operator.api.labels import SCHEDULED_AT_ANNOTATION
+from labfunctions_operator.api.run import FINAL_PHASES
+from labfunctions_operator.api.times import parse_time
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduledRun:
+    """One tick's Run.
+
+    Attributes:
+        workflow: The name of the Workflow that made it.
+        owner: Its uid.
+        tick: What it was made for.
+        phase: None before the operator has said anything.
+        reason: Of its condition Succeeded, like the message.
+        is_cancelled: Whether it is asked to stop.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    workflow: str
+    owner: str
+    tick: datetime
+    phase: str | None
+    reason: str
+    message: str
+    completion_time: str | None
+    is_cancelled: bool
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it has not ended."""
+        return self.phase not in FINAL_PHASES
+
+
+def scheduling_workflow(run: Mapping[str, Any]) -> str | None:
+    """Return the name of the Workflow whose schedule made a stored Run."""
+    owner = _owner(run)
+    return str(owner["name"]) if owner and tick_of(run) else None
+
+
+def scheduled_run(run: Mapping[str, Any]) -> ScheduledRun | None:
+    """Read a stored Run; None if no schedule made it."""
+    owner, tick = _owner(run), tick_of(run)
+    if owner is None or tick is None:
+        return None
+    metadata, status = run["metadata"], run.get("status") or {}
+    conditions = status.get("conditions") or ()
+    condition: Mapping[str, Any] = next((c for c in conditions if c.get("type") == "Succeeded"), {})
+    return ScheduledRun(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        workflow=owner["name"],
+        owner=owner["uid"],
+        tick=tick,
+        phase=status.get("phase"),
+        reason=condition.get("reason") or "Unknown",
+        message=condition.get("message") or "",
+        completion_time=status.get("completionTime"),
+        is_cancelled=bool((run.get("spec") or {}).get("cancel")),
+    )
+
+
+def tick_of(run: Mapping[str, Any]) -> datetime | None:
+    """Return the tick that a stored Run says it was made for."""
+    return parse_tick((run["metadata"].get("annotations") or {}).get(SCHEDULED_AT_ANNOTATION))
+
+
+def parse_tick(text: str | None) -> datetime | None:
+    """Read the annotation with the tick; anybody can write one, so it may be anything."""
+    try:
+        return parse_time(text).astimezone(UTC) if text else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _owner(run: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    for owner in run["metadata"].get("ownerReferences") or ():
+        if owner.get("controller") and owner.get("kind") == "Workflow":
+            found: Mapping[str, Any] = owner
+            return found
+    return None

@@ -1,0 +1,298 @@
+"""When a schedule's ticks are: cron fields in a time zone, or every so many minutes.
+
+A tick is an instant. Two rules for the days on which clocks change. Where the hour field names
+hours, a time that clocks skip is the first instant after the gap, and a time that comes twice is
+its first occurrence. Where the hour field is a wildcard, elapsed time counts: a tick is each
+minute whose clock reading fits, so that skipped readings have none and repeated ones have two.
+"""
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from croniter import croniter
+
+from labfunctions_operator.api.schedule import ScheduleSpec
+from labfunctions_operator.api.times import parse_duration, parse_time
+from labfunctions_operator.errors import InvalidSpec
+
+_ALIASES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_DAY = timedelta(days=1)
+# What croniter takes beyond cron is refused: @, L, #, W, H and R mean other things elsewhere.
+_FIELD = r"[0-9*?,/-]+"
+_NAMES = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat"
+_FIELDS = [re.compile(_FIELD)] * 3 + [re.compile(rf"(?:[0-9*?,/-]|{_NAMES})+", re.IGNORECASE)] * 2
+_FIELD_NAMES = ("minute", "hour", "day", "month", "weekday")
+
+
+class Timetable(Protocol):
+    """The ticks of a schedule; both ends of an interval can be asked for."""
+
+    def after(self, moment: datetime) -> datetime | None:
+        """Return the first tick later than a moment."""
+
+    def until(self, moment: datetime) -> datetime | None:
+        """Return the last tick not later than a moment."""
+
+
+def timetable(spec: ScheduleSpec, created: datetime) -> Timetable:
+    """Return the ticks that a spec describes.
+
+    Args:
+        spec: One that has a schedule or an interval.
+        created: From when an interval without startAt counts.
+
+    Raises:
+        InvalidSpec: A field has a value that cannot be worked with.
+    """
+    start = _utc("spec.startAt", spec.start_at)
+    end = _utc("spec.endAt", spec.end_at)
+    if start and end and end < start:
+        raise InvalidSpec("spec.endAt", "is before spec.startAt")
+    ticks: Timetable
+    if spec.interval:
+        first = start or created + parse_duration(spec.interval)
+        ticks = Every(first.replace(microsecond=0), parse_duration(spec.interval))
+    else:
+        zone = spec.time_zone or "UTC"
+        _check_zone(zone)
+        ticks = Cron(_normal(spec.schedule or ""), zone)
+    return Bounded(ticks, start, end)
+
+
+@dataclass(frozen=True)
+class Every:
+    """A tick at `first`, and one each time an interval has passed."""
+
+    first: datetime
+    interval: timedelta
+
+    def after(self, moment: datetime) -> datetime | None:
+        """Return the first tick later than a moment."""
+        return self._tick((moment - self.first) // self.interval + 1)
+
+    def until(self, moment: datetime) -> datetime | None:
+        """Return the last tick not later than a moment."""
+        number = (moment - self.first) // self.interval
+        return self._tick(number) if number >= 0 else None
+
+    def _tick(self, number: int) -> datetime | None:
+        try:
+            return self.first + max(0, number) * self.interval
+        except OverflowError:
+            return None
+
+
+@dataclass(frozen=True)
+class Cron:
+    """Ticks by cron fields, read on the clocks of a zone."""
+
+    expression: str
+    zone: str
+
+    def after(self, moment: datetime) -> datetime | None:
+        """Return the first tick later than a moment."""
+        wanted = math.floor(moment.timestamp())
+        for ticks in self._days(moment, forward=True):
+            index = bisect_right(ticks, wanted)
+            if index < len(ticks):
+                return datetime.fromtimestamp(ticks[index], UTC)
+        return None
+
+    def until(self, moment: datetime) -> datetime | None:
+        """Return the last tick not later than a moment."""
+        wanted = math.floor(moment.timestamp())
+        for ticks in self._days(moment, forward=False):
+            index = bisect_right(ticks, wanted)
+            if index > 0:
+                return datetime.fromtimestamp(ticks[index - 1], UTC)
+        return None
+
+    def _days(self, moment: datetime, *, forward: bool) -> Iterator[tuple[int, ...]]:
+        """Yield the ticks around a moment, then those around the next days that have any.
+
+        Each time with the neighbouring days: where clocks change at midnight, ticks of one date
+        may come after some of the next.
+        """
+        try:
+            today = moment.astimezone(ZoneInfo(self.zone)).date()
+            yield _around(self.expression, self.zone, today)
+            step = _DAY if forward else -_DAY
+            # The first one may be a neighbour of today, the second one reach into it by a gap.
+            for _ in range(3):
+                day = _matching_day(self.expression, today + step, forward)
+                if day is None:
+                    return
+                yield _around(self.expression, self.zone, day)
+                today = day
+        except (OverflowError, ValueError):
+            return
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """The ticks of another timetable from a time to a time, both included."""
+
+    ticks: Timetable
+    start: datetime | None
+    end: datetime | None
+
+    def after(self, moment: datetime) -> datetime | None:
+        """Return the first tick later than a moment."""
+        if self.start and moment < self.start:
+            moment = self.start - timedelta(microseconds=1)
+        tick = self.ticks.after(moment)
+        return None if tick is None or (self.end and tick > self.end) else tick
+
+    def until(self, moment: datetime) -> datetime | None:
+        """Return the last tick not later than a moment."""
+        if self.end and moment > self.end:
+            moment = self.end
+        tick = self.ticks.until(moment)
+        return None if tick is None or (self.start and tick < self.start) else tick
+
+
+def _utc(path: str, text: str | None) -> datetime | None:
+    try:
+        return parse_time(text).astimezone(UTC) if text else None
+    except (ValueError, OverflowError):
+        raise InvalidSpec(
+            path, f"{(text or '')[:40]!r} is not a time that can be reached"
+        ) from None
+
+
+def _normal(schedule: str) -> str:
+    """Return five checked fields."""
+    path, text = "spec.schedule", " ".join(schedule.split())
+    if "TZ=" in text:
+        raise InvalidSpec(path, "takes no TZ= or CRON_TZ=; name the zone in spec.timeZone")
+    if text.startswith("@"):
+        if text not in _ALIASES:
+            raise InvalidSpec(path, f"{text[:40]!r} is none of {', '.join(_ALIASES)}")
+        return _ALIASES[text]
+    fields = text.split(" ")
+    if len(fields) != len(_FIELDS):
+        raise InvalidSpec(
+            path,
+            f"has {len(fields)} fields and needs five: minute hour day month weekday; "
+            "there is none for seconds",
+        )
+    for name, pattern, field in zip(_FIELD_NAMES, _FIELDS, fields, strict=True):
+        if not pattern.fullmatch(field):
+            raise InvalidSpec(path, f"{name} {field[:40]!r} is not a cron field")
+    _check_dates(" ".join(fields))
+    return " ".join(fields)
+
+
+def _check_dates(expression: str) -> None:
+    try:
+        croniter.expand(expression)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InvalidSpec("spec.schedule", _one_line(error)) from None
+    if _matching_day(expression, date(2000, 1, 1), True) is None:
+        raise InvalidSpec("spec.schedule", "names a day that no year has")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or "is not a cron expression"
+
+
+def _check_zone(zone: str) -> None:
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError):
+        # OSError: the name of a folder of the tz database, such as Europe.
+        raise InvalidSpec("spec.timeZone", f"the tz database has no zone {zone[:60]!r}") from None
+
+
+@lru_cache(maxsize=4096)
+def _matching_day(expression: str, day: date, forward: bool) -> date | None:
+    """Return the first date from a day on, or the last one up to it, that the fields allow."""
+    _, _, dates = expression.split(" ", 2)
+    noon = datetime(day.year, day.month, day.day, 12)
+    moments = croniter(f"0 0 {dates}", noon - _DAY if forward else noon)
+    try:
+        found: datetime = moments.get_next(datetime) if forward else moments.get_prev(datetime)
+    except (ValueError, OverflowError):
+        return None
+    return found.date()
+
+
+@lru_cache(maxsize=256)
+def _around(expression: str, zone: str, day: date) -> tuple[int, ...]:
+    days = (day - _DAY, day, day + _DAY)
+    return tuple(sorted({tick for d in days for tick in _ticks(expression, zone, d)}))
+
+
+@lru_cache(maxsize=256)
+def _ticks(expression: str, zone: str, day: date) -> tuple[int, ...]:
+    """Return the ticks of one local date, in Unix seconds."""
+    if _matching_day(expression, day, True) != day:
+        return ()
+    (minutes, hours), by_hour = _clock(expression)
+    tz = ZoneInfo(zone)
+    midnight = datetime(day.year, day.month, day.day)
+    readings = (midnight + timedelta(hours=h, minutes=m) for h in hours for m in minutes)
+    if _is_plain(midnight, tz):
+        start = midnight.replace(tzinfo=tz).timestamp()
+        return tuple(int(start + (r - midnight).total_seconds()) for r in readings)
+    found: set[int] = set()
+    for reading in readings:
+        found.update(_every(reading, tz) if by_hour else (_once(reading, tz),))
+    return tuple(sorted(found))
+
+
+@lru_cache(maxsize=4096)
+def _clock(expression: str) -> tuple[tuple[list[int], list[int]], bool]:
+    """Return the minutes and hours that an expression names, and whether these are all hours."""
+    fields, _ = croniter.expand(expression)
+    minutes, hours = (
+        list(range(size)) if field == ["*"] else [int(n) for n in field]
+        for field, size in zip(fields[:2], (60, 24), strict=True)
+    )
+    return (minutes, hours), len(hours) == 24
+
+
+def _is_plain(midnight: datetime, tz: ZoneInfo) -> bool:
+    """Whether no clock changes on a date; the day before counts, as its gap may reach over."""
+    edges = (midnight - _DAY, midnight, midnight + _DAY, midnight + 2 * _DAY)
+    return len({edge.replace(tzinfo=tz).utcoffset() for edge in edges}) == 1
+
+
+def _every(reading: datetime, tz: ZoneInfo) -> Iterator[int]:
+    """Yield each instant at which clocks show a reading: none, one or two."""
+    for fold in (0, 1):
+        seconds = int(reading.replace(tzinfo=tz, fold=fold).timestamp())
+        if datetime.fromtimestamp(seconds, tz).replace(tzinfo=None) == reading:
+            yield seconds
+
+
+def _once(reading: datetime, tz: ZoneInfo) -> int:
+    """Return the first instant at which clocks show a reading, or have passed it."""
+    for seconds in _every(reading, tz):
+        return seconds
+    # In a gap: fold 0 reads with the offset before it, so what lies ahead of the gap by that.
+    before = reading.replace(tzinfo=tz, fold=0).utcoffset()
+    early = int(reading.replace(tzinfo=tz, fold=1).timestamp())
+    late = int(reading.replace(tzinfo=tz, fold=0).timestamp())
+    while late - early > 1:
+        middle = (early + late) // 2
+        if datetime.fromtimestamp(middle, tz).utcoffset() == before:
+            early = middle
+        else:
+            late = middle
+    return late

@@ -1,0 +1,425 @@
+"""What a schedule does: case by case."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from objects import NOW, stamp
+from workflow_world import Died, WorkflowWorld, minute, scheduled
+
+from labfunctions_operator.api.schedule import MAX_ACTIVE
+from labfunctions_operator.reconcile.schedule import LOOK_BACK
+
+FIRST = minute(NOW)
+
+
+def run_of(minutes: int) -> str:
+    return minute(NOW + timedelta(minutes=minutes))
+
+
+def test_a_tick_costs_a_run_and_one_status_and_its_end_one_status() -> None:
+    world = scheduled()
+    assert world.writes == ["status"]
+    assert world.condition("Scheduled") == ("True", "Scheduled", f"next at {stamp()}")
+    assert world.condition("LastRunSucceeded")[:2] == ("Unknown", "NeverRan")
+    world.writes.clear()
+    assert world.step().requeue_after == 30
+    world.pass_time(30)
+    assert world.settle() == [f"create {FIRST}", "status"]
+    assert world.status["lastScheduleTime"] == stamp()
+    assert world.status["nextScheduleTime"] == stamp(60)
+    assert world.status["active"] == [{"name": FIRST}]
+    run = world.runs[FIRST]
+    assert run["metadata"]["annotations"]["labfunctions.io/scheduled-at"] == stamp()
+    [owner] = run["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"]) == ("Workflow", "uid-1")
+    assert run["spec"] == {"workflowRef": {"name": "report"}}
+    world.pass_time(20)
+    world.end(FIRST)
+    assert world.settle() == ["status"]
+    assert world.status["active"] == []
+    assert (world.status["succeeded"], world.status["failed"]) == (1, 0)
+    assert world.status["lastSuccessfulTime"] == stamp(20)
+    assert world.status["lastRun"] == {"name": FIRST, "phase": "Succeeded"}
+    assert world.condition("LastRunSucceeded")[0] == "True"
+    assert world.step().requeue_after == 40
+
+
+def test_a_failure_is_shown_and_that_it_never_succeeded() -> None:
+    world = scheduled()
+    world.pass_time(30)
+    world.settle()
+    world.end(FIRST, "Failed")
+    world.settle()
+    status, reason, message = world.condition("LastRunSucceeded")
+    assert (status, reason) == ("False", "NotebookError")
+    assert message == f"Run {FIRST}: it is Failed; no Run of the schedule has ever succeeded"
+    assert world.status["failed"] == 1
+
+
+def test_a_later_tick_decides_about_the_last_run_whenever_it_ends() -> None:
+    world = scheduled()
+    for _ in range(2):
+        world.pass_time(60)
+        world.settle()
+    world.end(run_of(1))
+    world.settle()
+    world.end(FIRST, "Failed")
+    world.settle()
+    assert world.status["lastRun"] == {"name": run_of(1), "phase": "Succeeded"}
+    assert (world.status["succeeded"], world.status["failed"]) == (1, 1)
+
+
+def away(minutes: int, **spec: Any) -> WorkflowWorld:
+    """A Workflow whose operator was away for some ticks; the first one was run."""
+    world = scheduled(**spec)
+    world.pass_time(30)
+    world.settle()
+    world.end(FIRST)
+    world.settle()
+    world.pass_time(minutes * 60 + 30)
+    world.settle()
+    return world
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "made", "missed"),
+    [
+        ({}, [5], 4),
+        ({"catchUp": {"policy": "Latest"}}, [5], 4),
+        ({"catchUp": {"policy": "None"}}, [5], 4),
+        ({"catchUp": {"policy": "None"}, "startingDeadlineSeconds": 20}, [], 5),
+        ({"catchUp": {"policy": "Latest"}, "startingDeadlineSeconds": 20}, [], 5),
+        ({"catchUp": {"policy": "All"}}, [1, 2, 3, 4, 5], 0),
+        ({"catchUp": {"policy": "All", "max": 2}}, [4, 5], 3),
+        ({"catchUp": {"policy": "All"}, "startingDeadlineSeconds": 120}, [4, 5], 3),
+        ({"catchUp": {"policy": "All"}, "concurrencyPolicy": "Queue"}, [1, 2, 3, 4, 5], 0),
+        ({"catchUp": {"policy": "All"}, "concurrencyPolicy": "Forbid"}, [5], 4),
+        ({"catchUp": {"policy": "All"}, "concurrencyPolicy": "Replace"}, [5], 4),
+    ],
+)
+def test_after_downtime(catch_up: dict[str, Any], made: list[int], missed: int) -> None:
+    world = away(5, **catch_up)
+    assert list(world.made) == [FIRST, *map(run_of, made)]
+    assert world.status["missed"] == missed
+    assert len(world.events) == (1 if missed else 0)
+    if missed:
+        [event] = world.events
+        assert (event.type, event.reason) == ("Warning", "MissedSchedule")
+    state = ("True", "Scheduled") if made else ("False", "MissedSchedule")
+    assert world.condition("Scheduled")[:2] == state
+
+
+def test_after_downtime_an_old_tick_is_not_run_without_catching_up() -> None:
+    world = scheduled(schedule="0 * * * *", catchUp={"policy": "None"})
+    world.pass_time(30 + 3600 + 61)
+    world.settle()
+    assert (list(world.made), world.status["missed"]) == ([], 2)
+    assert world.condition("Scheduled") == (
+        "False",
+        "MissedSchedule",
+        f"2 ticks up to {stamp(3600)} got no Run: nobody was there in time; next at {stamp(7200)}",
+    )
+    world.pass_time(3600 - 55)
+    world.settle()
+    assert world.condition("Scheduled")[:2] == ("True", "Scheduled")
+
+
+def test_a_late_start_is_shown() -> None:
+    world = scheduled(schedule="0 * * * *")
+    world.pass_time(30 + 600)
+    world.settle()
+    assert list(world.made) == [FIRST]
+    assert world.condition("Scheduled") == (
+        "True",
+        "Late",
+        f"the tick of {stamp()} started at {stamp(600)}; next at {stamp(3600)}",
+    )
+    world.end(FIRST)
+    world.settle()
+    assert world.condition("Scheduled")[1] == "Late", "until the next tick"
+
+
+def test_ten_years_of_downtime_cost_a_thousand_ticks() -> None:
+    world = scheduled()
+    world.pass_time(10 * 365 * 86400)
+    plan = world.step()
+    assert len(plan.apply) == 1
+    assert world.status["missed"] == LOOK_BACK - 1
+    assert world.events[0].message.startswith("more than 1000 ticks up to ")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schedule": "*/1 * * * *"},
+        {"timeZone": "Asia/Kolkata"},
+        {"schedule": None, "interval": "1m"},
+        {"startAt": "2020-01-01T00:00:00Z"},
+        {"endAt": "2030-01-01T00:00:00Z"},
+    ],
+)
+def test_an_edit_runs_no_tick_of_before(change: dict[str, Any]) -> None:
+    world = scheduled()
+    world.pass_time(30 + 5 * 60)
+    world.edit(**change)
+    world.settle()
+    assert world.made == {}
+    assert world.status["missed"] == 0
+    world.pass_time(60)
+    world.settle()
+    assert len(world.made) == 1
+
+
+def test_an_edit_of_anything_else_keeps_a_tick_that_is_due() -> None:
+    world = scheduled()
+    world.pass_time(31)
+    world.edit(parameters={"day": "x"}, concurrencyPolicy="Forbid")
+    world.settle()
+    assert list(world.made) == [FIRST]
+
+
+def test_a_suspended_schedule_makes_no_runs_and_makes_up_for_none() -> None:
+    world = scheduled(catchUp={"policy": "All"})
+    world.edit(suspend=True)
+    world.settle()
+    assert world.condition("Scheduled") == ("False", "Suspended", "suspended by spec.suspend")
+    assert "nextScheduleTime" not in world.status
+    world.pass_time(30 + 300)
+    assert world.settle() == []
+    world.edit(suspend=False)
+    world.settle()
+    assert (world.made, world.status["missed"]) == ({}, 0)
+    world.pass_time(60)
+    world.settle()
+    assert list(world.made) == [run_of(6)]
+
+
+def test_deleted_and_created_again_within_a_minute_it_runs_no_tick_twice() -> None:
+    world = scheduled()
+    world.pass_time(40)
+    world.settle()
+    world.pass_time(10)
+    world.recreate()
+    world.settle()
+    assert world.made == {FIRST: 1}
+    world.pass_time(40)
+    world.settle()
+    assert world.made == {FIRST: 1, run_of(1): 1}
+
+
+def test_a_typo_is_named_and_recovers_at_once() -> None:
+    world = scheduled(schedule="0 25 * * *")
+    for type in ("Scheduled", "Ready"):
+        status, reason, message = world.condition(type)
+        assert (status, reason) == ("False", "InvalidSpec")
+        assert message.startswith("spec.schedule: [0 25 * * *] is not acceptable")
+    world.edit(schedule="0 * * * *", timeZone="Europe/Pairs")
+    world.settle()
+    assert (
+        world.condition("Ready")[2] == "spec.timeZone: the tz database has no zone 'Europe/Pairs'"
+    )
+    world.edit(timeZone="Europe/Paris")
+    world.settle()
+    assert world.condition("Ready")[0] == world.condition("Scheduled")[0] == "True"
+    world.pass_time(30)
+    world.settle()
+    assert list(world.made) == [FIRST]
+
+
+def test_forbid_skips_ticks_counts_them_and_tells_once() -> None:
+    world = scheduled(concurrencyPolicy="Forbid")
+    for _ in range(4):
+        world.pass_time(60)
+        world.settle()
+    assert world.made == {FIRST: 1}
+    assert world.status["missed"] == 3
+    [event] = world.events
+    assert event.reason == "RunAlreadyActive"
+    assert world.condition("Scheduled") == (
+        "False",
+        "RunAlreadyActive",
+        f"the tick of {stamp(180)} got no Run: Run {FIRST} is live and spec.concurrencyPolicy is "
+        f"Forbid; next at {stamp(240)}",
+    )
+    world.end(FIRST)
+    world.settle()
+    world.pass_time(60)
+    world.settle()
+    assert list(world.made) == [FIRST, run_of(4)]
+    assert world.condition("Scheduled")[:2] == ("True", "Scheduled")
+
+
+def test_replace_cancels_what_is_live_and_starts_the_new_one() -> None:
+    world = scheduled(concurrencyPolicy="Replace")
+    world.pass_time(30)
+    world.settle()
+    world.pass_time(60)
+    assert world.settle() == [f"cancel {FIRST}", f"create {run_of(1)}", "status"]
+    world.end(FIRST, "Cancelled")
+    world.settle()
+    assert world.status["active"] == [{"name": run_of(1)}]
+    assert (world.status["succeeded"], world.status["failed"]) == (0, 0)
+    assert world.status["lastRun"] == {"name": FIRST, "phase": "Cancelled"}
+
+
+@pytest.mark.parametrize("policy", ["Allow", "Queue"])
+def test_live_runs_are_bounded(policy: str) -> None:
+    world = scheduled(concurrencyPolicy=policy)
+    for _ in range(MAX_ACTIVE + 3):
+        world.pass_time(60)
+        world.settle()
+    assert len(world.made) == len(world.status["active"]) == MAX_ACTIVE
+    assert world.status["missed"] == 3
+    assert world.condition("Scheduled")[1] == "TooManyActive"
+    [event] = world.events
+    assert event.reason == "TooManyActive"
+    world.end(FIRST)
+    world.settle()
+    world.pass_time(60)
+    world.settle()
+    assert len(world.made) == MAX_ACTIVE + 1
+
+
+def test_repeat_counts_runs_whatever_becomes_of_them() -> None:
+    world = scheduled(repeat=2)
+    for _ in range(4):
+        world.pass_time(60)
+        world.settle()
+        for name in world.live:
+            world.end(name, "Failed")
+        world.settle()
+        for name in list(world.runs):
+            world.forget(name)
+    assert len(world.made) == 2
+    assert world.condition("Scheduled") == (
+        "False",
+        "Ended",
+        "it made 2 Runs, as spec.repeat says",
+    )
+    assert "nextScheduleTime" not in world.status
+    world.edit(repeat=3)
+    world.settle()
+    assert len(world.made) == 2, "no past tick is run"
+    world.pass_time(120)
+    world.settle()
+    assert len(world.made) == 3
+
+
+def test_it_ends() -> None:
+    world = scheduled(endAt=stamp(60))
+    for _ in range(4):
+        world.pass_time(60)
+        world.settle()
+    assert list(world.made) == [FIRST, run_of(1)]
+    assert world.condition("Scheduled") == (
+        "False",
+        "Ended",
+        f"no tick is left until spec.endAt, {stamp(60)}",
+    )
+
+
+def test_a_schedule_that_is_taken_away_leaves_its_record() -> None:
+    world = scheduled()
+    world.pass_time(30)
+    world.settle()
+    world.edit(schedule=None)
+    world.end(FIRST)
+    world.settle()
+    assert world.condition("Scheduled")[:2] == ("False", "NoSchedule")
+    assert world.status["succeeded"] == 1
+    world.pass_time(600)
+    assert world.settle() == []
+
+
+def test_a_workflow_without_a_schedule_has_no_word_of_it() -> None:
+    world = WorkflowWorld()
+    world.settle()
+    assert set(world.status) == {"observedGeneration", "parametersSchema", "conditions"}
+    assert [c["type"] for c in world.status["conditions"]] == ["Ready"]
+
+
+def test_jitter_is_the_same_each_time_bounded_and_keeps_the_name_and_the_order() -> None:
+    waits = set()
+    for number in range(20):
+        world = scheduled(schedule="*/2 * * * *", jitterSeconds=3600)
+        world.obj["metadata"]["name"] = f"report-{number}"
+        wait = world.step().requeue_after
+        assert wait is not None
+        assert 30 <= wait < 150, "never later than the next tick"
+        assert world.decide().requeue_after == wait
+        waits.add(wait)
+        world.pass_time(wait - 1)
+        world.settle()
+        assert world.made == {}
+        assert world.status["nextScheduleTime"] == stamp()
+        world.pass_time(1)
+        world.settle()
+        assert list(world.made) == [minute(NOW, f"report-{number}")]
+    assert len(waits) > 10, "they spread"
+
+
+def test_a_clock_that_steps_back_repeats_nothing() -> None:
+    world = scheduled()
+    for _ in range(5):
+        world.pass_time(60)
+        world.settle()
+        for name in world.live:
+            world.end(name)
+        world.settle()
+    for name in list(world.runs):
+        assert world.forget(name)
+    world.pass_time(-200)
+    for _ in range(40):
+        world.settle()
+        world.pass_time(10)
+    assert set(world.made.values()) == {1}
+    assert world.status["missed"] == 0
+
+
+def test_a_clock_that_was_years_ahead_does_not_stop_a_schedule() -> None:
+    world = scheduled()
+    years = 4 * 365 * 86400
+    world.pass_time(years)
+    world.settle()
+    world.pass_time(-years)
+    world.settle()
+    before = sum(world.made.values())
+    world.pass_time(60)
+    world.settle()
+    assert sum(world.made.values()) == before + 1
+    assert world.status["lastScheduleTime"] == stamp()
+
+
+def test_a_lost_status_runs_nothing_again() -> None:
+    world = scheduled(schedule="0 * * * *")
+    world.pass_time(30)
+    world.settle()
+    world.end(FIRST)
+    world.settle()
+    del world.obj["status"]
+    world.pass_time(600)
+    world.settle()
+    assert world.made == {FIRST: 1}
+    assert world.status["succeeded"] == 1
+    assert world.status["lastScheduleTime"] == stamp()
+
+
+@pytest.mark.parametrize("policy", ["Allow", "Forbid", "Replace", "Queue"])
+@pytest.mark.parametrize("catch_up", ["None", "Latest", "All"])
+@pytest.mark.parametrize("lives", range(6))
+def test_killed_at_any_write_it_ends_the_same(policy: str, catch_up: str, lives: int) -> None:
+    ends = []
+    for deaths in (None, lives):
+        world = scheduled(concurrencyPolicy=policy, catchUp={"policy": catch_up})
+        world.pass_time(30)
+        world.settle()
+        world.pass_time(150)
+        world.lives = deaths
+        try:
+            world.settle()
+        except Died:
+            world.pass_time(1)
+            world.settle()
+        ends.append({k: v for k, v in world.status.items() if k != "conditions"} | dict(world.made))
+    assert ends[0] == ends[1]

@@ -1,0 +1,408 @@
+"""When ticks are: tables for zones and clock changes, and a year against a slow oracle."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labfunctions_operator.api.schedule import ScheduleSpec
+from labfunctions_operator.errors import InvalidSpec
+from labfunctions_operator.reconcile.timetable import Timetable, timetable
+
+CREATED = datetime(2026, 1, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+YEAR = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def table(created: datetime = CREATED, **spec: object) -> Timetable:
+    return timetable(ScheduleSpec.model_validate(spec), created)
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def ticks(made: Timetable, start: str, end: str) -> list[str]:
+    """The ticks after a time and up to another, found forwards and again backwards."""
+    first, last = utc(start), utc(end)
+    ahead, back = [], []
+    moment = made.after(first)
+    while moment is not None and moment <= last:
+        ahead.append(moment)
+        moment = made.after(moment)
+    moment = made.until(last)
+    while moment is not None and moment > first:
+        back.insert(0, moment)
+        moment = made.until(moment - timedelta(seconds=1))
+    assert ahead == back
+    return [f"{tick.astimezone(UTC):%m-%d %H:%M}" for tick in ahead]
+
+
+CLOCK_CHANGES = [
+    # New York: 02:00 becomes 03:00 on 8 March 2026, 02:00 becomes 01:00 on 1 November.
+    (
+        "America/New_York",
+        "30 2 * * *",
+        "2026-03-07 12:00",
+        "2026-03-09 12:00",
+        ["03-08 07:00", "03-09 06:30"],
+    ),
+    (
+        "America/New_York",
+        "0 2 * * *",
+        "2026-03-07 12:00",
+        "2026-03-09 12:00",
+        ["03-08 07:00", "03-09 06:00"],
+    ),
+    ("America/New_York", "15,45 2 * * *", "2026-03-07 12:00", "2026-03-09 00:00", ["03-08 07:00"]),
+    ("America/New_York", "0 2,3 * * *", "2026-03-07 12:00", "2026-03-09 00:00", ["03-08 07:00"]),
+    (
+        "America/New_York",
+        "30 * * * *",
+        "2026-03-08 05:00",
+        "2026-03-08 09:00",
+        ["03-08 05:30", "03-08 06:30", "03-08 07:30", "03-08 08:30"],
+    ),
+    (
+        "America/New_York",
+        "30 1 * * *",
+        "2026-10-31 12:00",
+        "2026-11-02 12:00",
+        ["11-01 05:30", "11-02 06:30"],
+    ),
+    (
+        "America/New_York",
+        "30 * * * *",
+        "2026-11-01 04:00",
+        "2026-11-01 08:00",
+        ["11-01 04:30", "11-01 05:30", "11-01 06:30", "11-01 07:30"],
+    ),
+    # London: 01:00 becomes 02:00 on 29 March, 02:00 becomes 01:00 on 25 October.
+    (
+        "Europe/London",
+        "30 1 * * *",
+        "2026-03-28 12:00",
+        "2026-03-30 12:00",
+        ["03-29 01:00", "03-30 00:30"],
+    ),
+    (
+        "Europe/London",
+        "0,30 1 * * *",
+        "2026-10-24 12:00",
+        "2026-10-25 12:00",
+        ["10-25 00:00", "10-25 00:30"],
+    ),
+    (
+        "Europe/London",
+        "*/30 * * * *",
+        "2026-10-24 23:30",
+        "2026-10-25 02:00",
+        ["10-25 00:00", "10-25 00:30", "10-25 01:00", "10-25 01:30", "10-25 02:00"],
+    ),
+    # Lord Howe moves by half an hour: 02:00 becomes 02:30 on 4 October, 01:30 on 5 April.
+    (
+        "Australia/Lord_Howe",
+        "15 2 * * *",
+        "2026-10-02 18:00",
+        "2026-10-04 18:00",
+        ["10-03 15:30", "10-04 15:15"],
+    ),
+    (
+        "Australia/Lord_Howe",
+        "45 1 * * *",
+        "2026-04-03 18:00",
+        "2026-04-05 18:00",
+        ["04-04 14:45", "04-05 15:15"],
+    ),
+    (
+        "Australia/Lord_Howe",
+        "45 * * * *",
+        "2026-04-04 13:00",
+        "2026-04-04 17:00",
+        ["04-04 13:45", "04-04 14:45", "04-04 15:15", "04-04 16:15"],
+    ),
+    # Casablanca goes back for Ramadan: 03:00 becomes 02:00 on 15 February, 02:00 becomes 03:00 on
+    # 22 March.
+    (
+        "Africa/Casablanca",
+        "30 2 * * *",
+        "2026-02-13 12:00",
+        "2026-02-16 12:00",
+        ["02-14 01:30", "02-15 01:30", "02-16 02:30"],
+    ),
+    (
+        "Africa/Casablanca",
+        "30 2 * * *",
+        "2026-03-21 00:00",
+        "2026-03-23 12:00",
+        ["03-21 02:30", "03-22 02:00", "03-23 01:30"],
+    ),
+    (
+        "Asia/Kolkata",
+        "0 9 * * 1-5",
+        "2026-03-06 00:00",
+        "2026-03-09 12:00",
+        ["03-06 03:30", "03-09 03:30"],
+    ),
+    (
+        "Asia/Kolkata",
+        "@hourly",
+        "2026-03-08 00:00",
+        "2026-03-08 02:00",
+        ["03-08 00:30", "03-08 01:30"],
+    ),
+    ("UTC", "0 0 29 2 *", "2026-01-01 00:00", "2032-12-31 00:00", ["02-29 00:00"] * 2),
+    (
+        "UTC",
+        "0 0 1 * 1",
+        "2026-03-01 12:00",
+        "2026-04-02 00:00",
+        [f"03-{day:02} 00:00" for day in (2, 9, 16, 23, 30)] + ["04-01 00:00"],
+    ),
+    # A whole day that Samoa left out, and clocks that went back over midnight.
+    (
+        "Pacific/Apia",
+        "0 9 * * *",
+        "2011-12-29 12:00",
+        "2012-01-01 00:00",
+        ["12-29 19:00", "12-30 10:00", "12-30 19:00", "12-31 19:00"],
+    ),
+    (
+        "America/Goose_Bay",
+        "30 23 * * *",
+        "2010-11-05 12:00",
+        "2010-11-08 12:00",
+        ["11-06 02:30", "11-07 02:30", "11-08 03:30"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("zone", "schedule", "start", "end", "expected"), CLOCK_CHANGES)
+def test_ticks_where_clocks_change(
+    zone: str, schedule: str, start: str, end: str, expected: list[str]
+) -> None:
+    assert ticks(table(schedule=schedule, timeZone=zone), start, end) == expected
+
+
+@pytest.mark.parametrize(
+    ("alias", "fields"),
+    [
+        ("@yearly", "0 0 1 1 *"),
+        ("@annually", "0 0 1 1 *"),
+        ("@monthly", "0 0 1 * *"),
+        ("@weekly", "0 0 * * 0"),
+        ("@daily", "0 0 * * *"),
+        ("@midnight", "0 0 * * *"),
+        ("@hourly", "0 * * * *"),
+    ],
+)
+def test_aliases(alias: str, fields: str) -> None:
+    span = ("2026-01-01 00:00", "2026-12-31 00:00")
+    assert ticks(table(schedule=alias), *span) == ticks(table(schedule=fields), *span)
+
+
+def test_a_tick_at_the_very_moment_is_the_last_one_and_not_the_next_one() -> None:
+    made = table(schedule="0 * * * *")
+    assert made.until(utc("2026-01-01 12:00")) == utc("2026-01-01 12:00")
+    assert made.after(utc("2026-01-01 12:00")) == utc("2026-01-01 13:00")
+    assert made.after(utc("2026-01-01 11:59:59.999999")) == utc("2026-01-01 12:00")
+
+
+def test_an_interval_counts_from_the_creation_or_from_start_at() -> None:
+    span = ("2026-01-01 00:00", "2026-01-01 15:30")
+    assert ticks(table(interval="90m"), *span) == ["01-01 13:30", "01-01 15:00"]
+    made = table(interval="90m", startAt="2026-01-01T12:10:00Z")
+    assert ticks(made, *span) == ["01-01 12:10", "01-01 13:40", "01-01 15:10"]
+
+
+def test_start_and_end_belong_to_it() -> None:
+    made = table(
+        schedule="0 * * * *", startAt="2026-01-01T14:00:00+01:00", endAt="2026-01-01T15:00:00Z"
+    )
+    span = ("2026-01-01 00:00", "2026-01-02 00:00")
+    assert ticks(made, *span) == ["01-01 13:00", "01-01 14:00", "01-01 15:00"]
+    late = table(schedule="0 * * * *", startAt="2026-01-01T13:00:00.5Z")
+    assert late.after(CREATED) == utc("2026-01-01 14:00")
+    assert late.until(utc("2026-01-01 13:30")) is None
+
+
+REFUSED = {
+    "spec.schedule: takes no TZ= or CRON_TZ=; name the zone in spec.timeZone": [
+        {"schedule": "TZ=UTC 0 * * * *"},
+        {"schedule": "CRON_TZ=Europe/Paris 0 * * * *"},
+    ],
+    "spec.schedule: has 6 fields and needs five: minute hour day month weekday; "
+    "there is none for seconds": [{"schedule": "0 0 * * * *"}],
+    "spec.schedule: '@often' is none of @yearly, @annually, @monthly, @weekly, @daily, "
+    "@midnight, @hourly": [{"schedule": "@often"}],
+    "spec.schedule: day 'L' is not a cron field": [{"schedule": "0 0 L * *"}],
+    "spec.schedule: minute 'H' is not a cron field": [{"schedule": "H * * * *"}],
+    "spec.schedule: weekday '5#2' is not a cron field": [{"schedule": "0 0 * * 5#2"}],
+    "spec.schedule: names a day that no year has": [{"schedule": "0 0 31 2 *"}],
+    "spec.schedule: [60 * * * *] is not acceptable, out of range": [{"schedule": "60 * * * *"}],
+    "spec.timeZone: the tz database has no zone 'Mars'": [
+        {"schedule": "0 * * * *", "timeZone": "Mars"}
+    ],
+    "spec.timeZone: the tz database has no zone 'Europe'": [
+        {"schedule": "0 * * * *", "timeZone": "Europe"}
+    ],
+    "spec.timeZone: the tz database has no zone '../UTC'": [
+        {"schedule": "0 * * * *", "timeZone": "../UTC"}
+    ],
+    "spec.endAt: is before spec.startAt": [
+        {
+            "schedule": "0 * * * *",
+            "startAt": "2026-01-02T00:00:00Z",
+            "endAt": "2026-01-01T00:00:00Z",
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(("message", "specs"), REFUSED.items())
+def test_what_cannot_be_worked_with_is_refused_by_its_path(
+    message: str, specs: list[dict[str, str]]
+) -> None:
+    for spec in specs:
+        with pytest.raises(InvalidSpec) as refused:
+            table(**spec)
+        assert str(refused.value) == message
+
+
+WORDS = st.text("0123456789*/,-?LWH#@ jJanNsunMON=TZ\t", max_size=24)
+TIMES = st.sampled_from(
+    ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00Z"]
+)
+
+
+@given(
+    schedule=st.one_of(
+        WORDS, st.tuples(*[st.text("0123456789*/,-?", max_size=6)] * 5).map(" ".join)
+    ),
+    zone=st.one_of(st.none(), WORDS, st.sampled_from(["Europe/London", "localtime", "posix"])),
+    start=st.one_of(st.none(), TIMES),
+    end=st.one_of(st.none(), TIMES),
+    moment=st.datetimes(timezones=st.just(UTC)),
+)
+def test_nothing_that_a_user_types_breaks_it(
+    schedule: str, zone: str | None, start: str | None, end: str | None, moment: datetime
+) -> None:
+    spec = {"schedule": schedule or "?", "timeZone": zone, "startAt": start, "endAt": end}
+    try:
+        made = table(**{k: v for k, v in spec.items() if v})
+    except InvalidSpec:
+        return
+    made.after(moment)
+    made.until(moment)
+
+
+def _matches(field: str, value: int, low: int, high: int) -> bool:
+    """Whether a value fits a cron field: lists, ranges, steps."""
+    for part in field.split(","):
+        span, _, step = part.partition("/")
+        if span == "*":
+            first, last = low, high
+        else:
+            bounds = [int(b) for b in span.split("-")]
+            first, last = bounds[0], bounds[-1]
+            if step and len(bounds) == 1:
+                last = high
+        if first <= value <= last and (value - first) % int(step or 1) == 0:
+            return True
+    return False
+
+
+class Reader:
+    """Says whether a clock's reading fits an expression."""
+
+    def __init__(self, expression: str) -> None:
+        self._fields = expression.split()
+        ranges = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
+        self._minutes, self._hours, self._days, self._months, self._weekdays = (
+            {value for value in range(low, high + 1) if _matches(field, value, low, high)}
+            for field, (low, high) in zip(self._fields, ranges, strict=True)
+        )
+
+    def fits(self, reading: datetime) -> bool:
+        if reading.minute not in self._minutes or reading.hour not in self._hours:
+            return False
+        if reading.month not in self._months:
+            return False
+        by_day = reading.day in self._days
+        by_weekday = reading.isoweekday() % 7 in self._weekdays
+        if "*" in self._fields[2::2]:
+            return by_day and by_weekday
+        return by_day or by_weekday
+
+
+@lru_cache(maxsize=1)
+def readings(zone: str) -> list[datetime]:
+    """What a clock on the wall shows in each minute of the year, and the minute before it."""
+    tz = ZoneInfo(zone)
+    return [
+        (YEAR + minute * MINUTE).astimezone(tz).replace(tzinfo=None)
+        for minute in range(-1, 365 * 1440)
+    ]
+
+
+def oracle(expression: str, zone: str) -> Iterator[datetime]:
+    """Watch a clock on the wall, minute by minute, and remember what it has shown."""
+    by_hour = expression.split()[1] == "*"
+    reader = Reader(expression)
+    latest, *following = readings(zone)
+    for minute, shown in enumerate(following):
+        # For a named hour, all readings that the clock has now reached for the first time.
+        new = 1 if by_hour else (shown - latest) // MINUTE
+        if any(reader.fits(shown - ago * MINUTE) for ago in range(new)):
+            yield YEAR + minute * MINUTE
+        latest = max(latest, shown)
+
+
+def fields(low: int, high: int, *, sparse: bool = False) -> st.SearchStrategy[str]:
+    number = st.integers(low, high)
+    ranges = st.tuples(number, number).map(sorted).map(lambda pair: f"{pair[0]}-{pair[1]}")
+    steps = st.integers(2, max(2, (high - low) // 2)).map(lambda step: f"*/{step}")
+    lists = st.lists(number, min_size=1, max_size=3, unique=True).map(
+        lambda values: ",".join(map(str, values))
+    )
+    stepped = st.tuples(ranges, st.integers(1, 5)).map(lambda pair: f"{pair[0]}/{pair[1]}")
+    options = [number.map(str), lists, ranges, steps, stepped]
+    return st.one_of(*([] if sparse else [st.just("*")]), *options)
+
+
+DAYS = st.sampled_from(["*", "*", "*", "1", "15,31", "1-7", "8-14/3", "29"])
+MONTHS = st.sampled_from(["*", "*", "*", "3", "10,11", "2-4"])
+WEEKDAYS = st.sampled_from(["*", "*", "*", "0", "1-5", "6,0"])
+ZONES = [
+    "America/New_York",
+    "Europe/London",
+    "Australia/Lord_Howe",
+    "Africa/Casablanca",
+    "Asia/Kolkata",
+    "UTC",
+]
+
+
+@settings(max_examples=4, deadline=None)
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("zone", ZONES)
+@given(
+    expression=st.tuples(fields(0, 59, sparse=True), fields(0, 23), DAYS, MONTHS, WEEKDAYS).map(
+        " ".join
+    )
+)
+def test_the_ticks_of_a_year_are_those_of_a_clock_on_the_wall(zone: str, expression: str) -> None:
+    made = table(schedule=expression, timeZone=zone)
+    expected = list(oracle(expression, zone))
+    found = []
+    moment = made.after(YEAR - MINUTE)
+    while moment is not None and moment < YEAR + timedelta(days=365):
+        found.append(moment)
+        moment = made.after(moment)
+    assert found == expected
+    for tick in expected[::97]:
+        assert made.until(tick + MINUTE / 2) == tick

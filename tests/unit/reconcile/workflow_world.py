@@ -1,0 +1,166 @@
+"""A scheduled Workflow in a cluster in memory: its Runs, a clock, and operators that die."""
+
+import json
+from collections import Counter
+from copy import deepcopy
+from datetime import datetime, timedelta
+from typing import Any
+
+from crd_schema import status_errors
+from objects import NOW, Object, make_object, make_source
+from run_world import ready_project
+
+from labfunctions_operator.api.parse import parse
+from labfunctions_operator.api.times import rfc3339
+from labfunctions_operator.api.workflow import Workflow
+from labfunctions_operator.reconcile.plan import Event, Plan
+from labfunctions_operator.reconcile.scheduled_run import scheduled_run
+from labfunctions_operator.reconcile.workflow import WorkflowObserved, reconcile_workflow
+
+MINUTELY = "* * * * *"
+
+
+class Died(Exception):
+    """The operator was killed."""
+
+
+class WorkflowWorld:
+    """One Workflow.
+
+    Attributes:
+        now: The operator's clock; the API server has the same.
+        made: How often a Run of a name was created, whatever became of it.
+        ended: How many Runs of each phase have ended.
+        writes: `create x`, `cancel x`, `status`.
+        lives: Writes until the operator dies; None for never.
+    """
+
+    def __init__(self, now: datetime = NOW, **spec: Any) -> None:
+        self.now = now
+        self.runs: dict[str, Object] = {}
+        self.made: Counter[str] = Counter()
+        self.ended: Counter[str] = Counter()
+        self.writes: list[str] = []
+        self.events: list[Event] = []
+        self.lives: int | None = None
+        self.incarnation = 0
+        self.spec = {"projectRef": {"name": "demo"}, "notebook": "analysis.ipynb", **spec}
+        self.recreate()
+
+    def recreate(self) -> None:
+        """Delete the Workflow, with its Runs, and create it again."""
+        self.incarnation += 1
+        meta = {"uid": f"uid-{self.incarnation}", "creationTimestamp": rfc3339(self.now)}
+        self.obj = make_object("Workflow", "report", self.spec, **meta)
+        self.runs.clear()
+        self.ended.clear()
+
+    def edit(self, **spec: Any) -> None:
+        self.spec = {k: v for k, v in {**self.spec, **spec}.items() if v is not None}
+        meta = {**self.obj["metadata"], "generation": self.obj["metadata"]["generation"] + 1}
+        self.obj = {**self.obj, "metadata": meta, "spec": deepcopy(self.spec)}
+
+    @property
+    def workflow(self) -> Workflow:
+        return parse(Workflow, self.obj)
+
+    @property
+    def status(self) -> Object:
+        status: Object = self.obj.get("status") or {}
+        return status
+
+    def condition(self, type: str) -> tuple[str, str, str]:
+        [found] = [c for c in self.status["conditions"] if c["type"] == type]
+        return found["status"], found["reason"], found["message"]
+
+    @property
+    def live(self) -> list[str]:
+        return [n for n, r in self.runs.items() if not r.get("status", {}).get("completionTime")]
+
+    def decide(self) -> Plan:
+        runs = [run for run in map(scheduled_run, self.runs.values()) if run]
+        seen = WorkflowObserved(project=ready_project(), source=make_source(), runs=runs)
+        return reconcile_workflow(self.workflow, seen, self.now)
+
+    def step(self) -> Plan:
+        plan = self.decide()
+        self.execute(plan)
+        return plan
+
+    def execute(self, plan: Plan) -> None:
+        for ref in plan.cancel:
+            self._write(f"cancel {ref.name}")
+            self.runs[ref.name]["spec"]["cancel"] = True
+        for manifest in plan.apply:
+            self._create(json.loads(json.dumps(manifest)))
+        status = json.loads(json.dumps(plan.status))
+        if status != self.status:
+            assert status_errors("Workflow", status) == []
+            self._write("status")
+            self.obj = {**self.obj, "status": status}
+            self.events += plan.events
+
+    def _create(self, run: Object) -> None:
+        name = run["metadata"]["name"]
+        if name in self.runs:
+            return
+        self._write(f"create {name}")
+        run["metadata"] |= {"uid": f"{name} {self.now}", "creationTimestamp": rfc3339(self.now)}
+        self.runs[name] = run
+        self.made[name] += 1
+
+    def _write(self, what: str) -> None:
+        if self.lives is not None:
+            if self.lives == 0:
+                self.lives = None
+                raise Died
+            self.lives -= 1
+        self.writes.append(what)
+
+    def settle(self) -> list[str]:
+        before = len(self.writes)
+        for _ in range(6):
+            count = len(self.writes)
+            self.step()
+            if len(self.writes) == count:
+                return self.writes[before:]
+        raise AssertionError(f"it never settles: {self.writes[before:]}")
+
+    def end(self, name: str, phase: str = "Succeeded") -> None:
+        reason = phase if phase != "Failed" else "NotebookError"
+        condition = {"type": "Succeeded", "reason": reason, "message": f"it is {phase}"}
+        self.runs[name]["status"] = {
+            "phase": phase,
+            "completionTime": rfc3339(self.now),
+            "conditions": [condition],
+        }
+        self.ended[phase] += 1
+
+    def forget(self, name: str) -> bool:
+        """Delete a Run as history does: only one that has ended and was counted."""
+        active = {ref["name"] for ref in self.status.get("active", [])}
+        if name in active or name in self.live or self.is_uncounted(name):
+            return False
+        del self.runs[name]
+        return True
+
+    def is_uncounted(self, name: str) -> bool:
+        run = scheduled_run(self.runs[name])
+        record = self.status.get("schedule")
+        assert run
+        return record is None or rfc3339(run.tick) > record["since"]
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+def minute(tick: datetime, name: str = "report") -> str:
+    return f"{name}-{int(tick.timestamp()) // 60}"
+
+
+def scheduled(seconds: float = 30, **spec: Any) -> WorkflowWorld:
+    """A Workflow that was created half a minute before 12:00 and has been looked at."""
+    spec = spec if "interval" in spec else {"schedule": MINUTELY, **spec}
+    world = WorkflowWorld(now=NOW - timedelta(seconds=seconds), **spec)
+    world.settle()
+    return world
