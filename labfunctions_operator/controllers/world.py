@@ -27,6 +27,7 @@ _BY_PROJECT = "project"
 _BY_WORKFLOW = "workflow"
 _LIVE = "live"
 _BY_SCHEDULE = "schedule"
+_QUEUE = "queue"
 
 
 class WatchedByKopf(Cache):
@@ -66,7 +67,8 @@ class World:
                     _BY_PROJECT: lambda obj: _ref(obj, "projectRef") if _live(obj) else (),
                     _BY_WORKFLOW: lambda obj: _ref(obj, "workflowRef") if _live(obj) else (),
                     _LIVE: lambda obj: ["live"] if _live(obj) else [],
-                    _BY_SCHEDULE: lambda obj: filter(None, [scheduling_workflow(obj)]),
+                    _BY_SCHEDULE: _schedule,
+                    _QUEUE: lambda obj: _schedule(obj) if _live(obj) else (),
                 }
             ),
             "Job": Cache(),
@@ -99,7 +101,10 @@ class World:
 
     def scheduled_runs(self, namespace: str, workflow: str) -> list[ScheduledRun]:
         """Return the Runs that the schedules of Workflows of that name have made."""
-        found = self.caches["Run"].by_index(_BY_SCHEDULE, workflow, namespace)
+        return self._scheduled(_BY_SCHEDULE, namespace, workflow)
+
+    def _scheduled(self, index: str, namespace: str, workflow: str) -> list[ScheduledRun]:
+        found = self.caches["Run"].by_index(index, workflow, namespace)
         return [run for obj in found if (run := scheduled_run(obj))]
 
     def ahead(self, obj: Object) -> str | None:
@@ -147,8 +152,8 @@ class World:
 
     def _queue(self, run: ScheduledRun) -> list[ScheduledRun]:
         """Return the live Runs of the schedule that made a Run."""
-        found = self.scheduled_runs(run.namespace, run.workflow)
-        return [r for r in found if r.is_live and r.owner == run.owner and r.name != run.name]
+        found = self._scheduled(_QUEUE, run.namespace, run.workflow)
+        return [r for r in found if r.owner == run.owner and r.name != run.name]
 
     def dependents(self, project: Key) -> list[Key]:
         """Return the Workflows of a Project, and the live Runs of either."""
@@ -186,6 +191,11 @@ def _owner_of_child(obj: Object) -> list[Key]:
     if names.get(labels.COMPONENT) == labels.COMPONENT_BUILD and labels.PROJECT in names:
         return [Key("Project", namespace, names[labels.PROJECT])]
     return []
+
+
+def _schedule(obj: Object) -> Iterable[str]:
+    workflow = scheduling_workflow(obj)
+    return () if workflow is None else (workflow,)
 
 
 def _tick(run: ScheduledRun) -> datetime:

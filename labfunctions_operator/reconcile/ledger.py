@@ -1,9 +1,9 @@
 """Counts what became of a schedule's Runs, each of them once, although Runs come and go.
 
 The status names the Runs that are live, and the time up to which ticks are settled. A Run is
-still to be counted if it is named there, or if its tick is later than that time: then it was
-made, and the operator died before the status said so. Every other one has been counted. So a Run
-may be deleted as soon as it is no longer named in `status.active`.
+still to be counted if it is named there, if it is live, or if its tick is later than that time:
+then it was made, and the operator died before the status said so. Every other one has been
+counted. So a Run may be deleted once it has ended and `is_counted` says so.
 """
 
 from collections.abc import Iterable
@@ -50,12 +50,13 @@ def take_stock(
         now: The time.
     """
     named = {ref.name for ref in status.active or ()}
+    known = [r for r in runs if r.name in named]
+    # Later ones are those of a clock that stepped back: their time will come.
     unknown = [
         r
         for r in runs
-        if r.name not in named and r.tick <= now and (since is None or r.tick > since)
+        if r.name not in named and r.tick <= now and (r.is_live or since is None or r.tick > since)
     ]
-    known = [r for r in runs if r.name in named]
     pending = sorted([*known, *unknown], key=lambda run: run.tick)
     ended = [run for run in pending if not run.is_live]
     times = [run.completion_time for run in ended if run.phase == SUCCEEDED and run.completion_time]
@@ -70,6 +71,13 @@ def take_stock(
         last_successful_time=max(times, key=parse_time, default=None),
         latest=ended[-1] if ended and not _is_older(ended[-1], status.last_run, now) else None,
     )
+
+
+def is_counted(run: ScheduledRun, status: ScheduleStatus) -> bool:
+    """Whether a Run that has ended is in the counts of a Workflow's status already."""
+    since = parse_time(status.schedule.since) if status.schedule else None
+    named = {ref.name for ref in status.active or ()}
+    return since is not None and run.tick <= since and run.name not in named
 
 
 def _count(runs: Iterable[ScheduledRun], phase: str) -> int:

@@ -56,6 +56,7 @@ class _Ticks:
     """What is done about the ticks of this moment.
 
     Attributes:
+        last: The last tick that has come, if it has a Run.
         why: Why there are none to come, or the last one got no Run: reason and message.
         is_over: Whether there are none to come.
     """
@@ -63,6 +64,7 @@ class _Ticks:
     run: tuple[datetime, ...] = ()
     missed: int = 0
     settled: datetime | None = None
+    last: datetime | None = None
     next: datetime | None = None
     wake: datetime | None = None
     why: Problem | None = None
@@ -88,8 +90,8 @@ def reconcile_schedule(
             *((tick, scheduled_run_name(workflow.metadata.name, tick)) for tick in ticks.run),
         ]
     )
-    # What a clock that was ahead has made is left out: it would keep the schedule from going on.
-    settled = [t for t in (ticks.settled, *ledger.ticks) if t and t <= now]
+    # What a clock that was far ahead has made is left out: it would stop the schedule.
+    settled = [t for t in (ticks.settled, *ledger.ticks) if t and t <= now + CLOCK_TOLERANCE]
     since = max([parse_time(record.since), *settled])
     made = [*(t for t in ledger.ticks if t <= now), *ticks.run]
     return Scheduling(
@@ -125,9 +127,10 @@ def _record(
         times = [*ledger.ticks, *([parse_time(created)] if created else [now])]
         return ScheduleRecord(hash=words, since=rfc3339(max(times)), runs=ledger.made)
     runs = old.runs + ledger.made
-    if old.hash != words or known > now + CLOCK_TOLERANCE:
-        return ScheduleRecord(hash=words, since=rfc3339(now), runs=runs)
-    return old.but(runs=runs)
+    if known > now + CLOCK_TOLERANCE:
+        known = now
+    since = known if old.hash == words else max(known, now)
+    return ScheduleRecord(hash=words, since=rfc3339(since), runs=runs)
 
 
 def _ticks(workflow: Workflow, record: ScheduleRecord, ledger: Ledger, now: datetime) -> _Ticks:
@@ -176,6 +179,7 @@ def _admit(workflow: Workflow, record: ScheduleRecord, ledger: Ledger, found: Du
         run=run,
         missed=len(missed),
         settled=found.settled,
+        last=found.settled if found.settled in {*run, *ledger.ticks} else None,
         next=found.next,
         wake=found.wake,
     )
@@ -191,7 +195,7 @@ def _admit(workflow: Workflow, record: ScheduleRecord, ledger: Ledger, found: Du
         text = f"{count} ticks up to {rfc3339(missed[-1])} got no Run: nobody was there in time"
         why = Problem(reason=MISSED, message=text)
         event = Event(type="Warning", reason=MISSED, message=text)
-        return replace(result, why=None if run else why, event=event)
+        return replace(result, why=None if result.last else why, event=event)
     return result
 
 
@@ -270,11 +274,11 @@ def _scheduled(workflow: Workflow, ticks: _Ticks, now: datetime) -> Problem:
     following = f"next at {rfc3339(ticks.next)}"
     if ticks.why:
         return Problem(reason=ticks.why.reason, message=f"{ticks.why.message}; {following}")
-    if ticks.run:
-        late = now - ticks.run[-1] - timedelta(seconds=workflow.spec.jitter_seconds)
+    if ticks.last:
+        late = now - ticks.last - timedelta(seconds=workflow.spec.jitter_seconds)
         if late <= ON_TIME:
             return Problem(reason=SCHEDULED, message=following)
-        message = f"the tick of {rfc3339(ticks.run[-1])} started at {rfc3339(now)}; {following}"
+        message = f"the tick of {rfc3339(ticks.last)} started late; {following}"
         return Problem(reason=LATE, message=message)
     # Nothing was due: what was said about the tick before holds until the next one.
     old = find_condition(workflow.status.conditions, SCHEDULED)

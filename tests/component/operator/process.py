@@ -101,8 +101,8 @@ class OperatorProcess:
 
     def __init__(self, config: Path, kubeconfig: Path, log: Path) -> None:
         self.log = log
-        self._config = config
-        self._kubeconfig = kubeconfig
+        self.config = config
+        self.kubeconfig = kubeconfig
         self._liveness = f"http://127.0.0.1:{free_port()}/healthz"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -111,12 +111,12 @@ class OperatorProcess:
         if self._process is not None and self._process.poll() is None:
             return
         command = [sys.executable, "-m", "labfunctions_operator"]
-        options = ["--config", str(self._config), "--liveness", self._liveness]
+        options = ["--config", str(self.config), "--liveness", self._liveness]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, *options],
                 cwd=ROOT,
-                env={**os.environ, "KUBECONFIG": str(self._kubeconfig)},
+                env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
                 stdout=log,
                 stderr=log,
             )

@@ -57,6 +57,7 @@ class RunWorld(World):
         self.event: PodEvent | None = None
         self.node_silent = False
         self.progress: Progress | None = None
+        self.ahead: str | None = None
         self.events: list[Event] = []
 
     @property
@@ -100,6 +101,7 @@ class RunWorld(World):
             project=self.project,
             source=self.source,
             source_pending=self.source_pending,
+            ahead=self.ahead,
             jobs=jobs,
             pods=pods,
             grant=make_grant(),

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -188,3 +189,40 @@ def test_a_run_may_not_wait_longer_than_it_is_allowed_to() -> None:
         "PendingTimedOut",
         "not started after 60 s: Project demo does not exist in this namespace",
     )
+
+
+@pytest.mark.parametrize("policy", ["Forbid", "Replace", "Queue"])
+def test_a_run_of_a_schedule_waits_for_the_one_before_unless_all_may_run(policy: str) -> None:
+    world = RunWorld()
+    world.workflow = make_workflow(schedule="* * * * *", concurrencyPolicy=policy)
+    world.ahead = "report-1"
+    assert world.settle() == ["status"]
+    message = f"waits for Run report-1 to end: spec.concurrencyPolicy of its Workflow is {policy}"
+    assert world.condition == ("Unknown", "Queued", message)
+    assert world.status["phase"] == "Queued"
+    world.ahead = None
+    assert world.settle() == [f"create Job {JOB}"]
+
+
+def test_a_run_of_a_schedule_starts_beside_the_one_before_if_it_may() -> None:
+    world = RunWorld()
+    world.workflow = make_workflow(schedule="* * * * *")
+    world.ahead = "report-1"
+    assert world.settle() == [f"create Job {JOB}"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "scheduled_at"),
+    [
+        ("2026-01-01T12:00:00Z", "2026-01-01T12:00:00Z"),
+        ("2026-01-01T13:00:00+01:00", "2026-01-01T12:00:00Z"),
+        ("tomorrow", None),
+        ("0001-01-01T00:00:00+14:00", None),
+    ],
+)
+def test_the_tick_goes_into_the_snapshot(annotation: str, scheduled_at: str | None) -> None:
+    world = RunWorld()
+    world.obj["metadata"]["annotations"] = {"labfunctions.io/scheduled-at": annotation}
+    world.settle()
+    snapshot = json.loads(world.jobs[JOB]["metadata"]["annotations"]["labfunctions.io/snapshot"])
+    assert snapshot.get("scheduledAt") == scheduled_at

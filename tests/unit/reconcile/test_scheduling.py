@@ -133,7 +133,7 @@ def test_a_late_start_is_shown() -> None:
     assert world.condition("Scheduled") == (
         "True",
         "Late",
-        f"the tick of {stamp()} started at {stamp(600)}; next at {stamp(3600)}",
+        f"the tick of {stamp()} started late; next at {stamp(3600)}",
     )
     world.end(FIRST)
     world.settle()

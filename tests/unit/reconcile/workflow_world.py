@@ -13,6 +13,7 @@ from run_world import ready_project
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.times import rfc3339
 from labfunctions_operator.api.workflow import Workflow
+from labfunctions_operator.reconcile.ledger import is_counted
 from labfunctions_operator.reconcile.plan import Event, Plan
 from labfunctions_operator.reconcile.scheduled_run import scheduled_run
 from labfunctions_operator.reconcile.workflow import WorkflowObserved, reconcile_workflow
@@ -138,17 +139,12 @@ class WorkflowWorld:
 
     def forget(self, name: str) -> bool:
         """Delete a Run as history does: only one that has ended and was counted."""
-        active = {ref["name"] for ref in self.status.get("active", [])}
-        if name in active or name in self.live or self.is_uncounted(name):
+        run = scheduled_run(self.runs[name])
+        assert run
+        if run.is_live or not is_counted(run, self.workflow.status):
             return False
         del self.runs[name]
         return True
-
-    def is_uncounted(self, name: str) -> bool:
-        run = scheduled_run(self.runs[name])
-        record = self.status.get("schedule")
-        assert run
-        return record is None or rfc3339(run.tick) > record["since"]
 
     def pass_time(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)

@@ -1,0 +1,137 @@
+"""An operator of Workflows inside the test: its clock is the test's, and it dies when told to."""
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from labfunctions_operator.controllers.executor import Executor
+from labfunctions_operator.controllers.grants import Grants
+from labfunctions_operator.controllers.reconcilers import Reconcilers
+from labfunctions_operator.controllers.reports import Reports
+from labfunctions_operator.controllers.source import SourceTracker
+from labfunctions_operator.controllers.world import World
+from labfunctions_operator.kube.client import KubeClient
+from labfunctions_operator.kube.resources import PROJECTS, RUNS, WORKFLOWS
+from labfunctions_operator.providers.store import Store
+from labfunctions_operator.reconcile.plan import Key
+from labfunctions_operator.settings import load_settings
+
+from .api import Api, Object
+
+
+class Died(BaseException):
+    """The operator was killed; nothing of it catches that."""
+
+
+class MortalClient(KubeClient):
+    """Dies at a write.
+
+    Attributes:
+        lives: Writes that are still made before it dies; None for never dying.
+        answers_are_lost: Whether the last write is made, and only its answer not seen.
+        writes: What was written, as far as an answer was seen.
+    """
+
+    lives: int | None = None
+    answers_are_lost = False
+
+    async def _request(self, verb: str, method: str, path: str, **options: Any) -> Object:
+        if method == "GET" or self.lives is None:
+            return await super()._request(verb, method, path, **options)
+        if self.lives == 0:
+            if self.answers_are_lost:
+                await super()._request(verb, method, path, **options)
+            raise Died
+        self.lives -= 1
+        return await super()._request(verb, method, path, **options)
+
+
+class Clock:
+    """Shows what the test says."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def set(self, minutes: float, *, after: datetime) -> None:
+        self.now = after + timedelta(minutes=minutes)
+
+
+class MortalOperator:
+    """Reconciles Workflows when told to; a new one knows nothing of what another one knew."""
+
+    def __init__(self, client: KubeClient, config: Path, clock: Clock) -> None:
+        settings = load_settings(config)
+        self._client = client
+        self._world = World()
+        store = Store(
+            endpoint=settings.store.endpoint,
+            region="none",
+            bucket="none",
+            prefix="",
+            access_key="none",
+            secret_key="none",
+        )
+        grants = Grants(store, settings.reports.url, b"key")
+        self._store = store
+        self._sources = SourceTracker(client, settings.cache_dir, lambda *_: None)
+        self._reconcilers = Reconcilers(
+            client=client,
+            world=self._world,
+            sources=self._sources,
+            grants=grants,
+            reports=Reports(grants, lambda _: None),
+            executor=Executor(client, self._world.caches),
+            settings=settings,
+            clock=clock,
+        )
+
+    async def close(self) -> None:
+        await self._sources.close()
+        self._store.close()
+
+    async def look(self) -> None:
+        """See what exists."""
+        for resource in (PROJECTS, WORKFLOWS, RUNS):
+            listed = await self._client.list(resource)
+            self._world.caches[resource.kind].replace(listed.items, listed.resource_version)
+
+    def forget_runs(self) -> None:
+        """See Runs as before there were any."""
+        cache = self._world.caches["Run"]
+        cache.replace([], cache.resource_version)
+
+    async def reconcile(self, namespace: str, name: str) -> float | None:
+        return await self._reconcilers.reconcile(Key("Workflow", namespace, name))
+
+    async def settle(self, namespace: str, name: str) -> None:
+        await self.look()
+        for _ in range(2):
+            await self.reconcile(namespace, name)
+
+
+def end_run(api: Api, namespace: str, name: str, phase: str = "Succeeded") -> None:
+    """Say that a Run has ended, as the operator of Runs does."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    condition = {
+        "type": "Succeeded",
+        "status": "True" if phase == "Succeeded" else "False",
+        "reason": phase,
+        "message": f"it is {phase}",
+        "lastTransitionTime": now,
+    }
+    status = {"phase": phase, "completionTime": now, "conditions": [condition]}
+    api.patch("Run", namespace, name, {"status": status}, subresource="/status")
+
+
+def without_words(status: Mapping[str, Any]) -> Object:
+    """Return a status but for conditions, whose times differ."""
+    return {key: value for key, value in status.items() if key != "conditions"}
+
+
+def names(objects: list[Object]) -> Counter[str]:
+    return Counter(obj["metadata"]["name"] for obj in objects)
