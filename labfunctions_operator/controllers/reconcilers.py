@@ -83,7 +83,9 @@ class Reconcilers:
 
     async def _refuse(self, obj: Object, **why: Any) -> float | None:
         status = refuse(obj, now=self._clock(), **why)
-        return await self._carry_out(Plan(status=status), obj)
+        # A Workflow's status holds what its schedule must not forget.
+        guarded = obj["kind"] == "Workflow"
+        return await self._carry_out(Plan(status=status, guarded=guarded), obj)
 
     async def _carry_out(self, plan: Plan, obj: Object) -> float | None:
         if obj["kind"] == "Run":

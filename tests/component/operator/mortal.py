@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from labfunctions_operator.controllers.executor import Executor
@@ -13,10 +12,10 @@ from labfunctions_operator.controllers.reports import Reports
 from labfunctions_operator.controllers.source import SourceTracker
 from labfunctions_operator.controllers.world import World
 from labfunctions_operator.kube.client import KubeClient
-from labfunctions_operator.kube.resources import PROJECTS, RUNS, WORKFLOWS
+from labfunctions_operator.kube.resources import PROJECTS, RUNS, WORKFLOWS, Resource
 from labfunctions_operator.providers.store import Store
 from labfunctions_operator.reconcile.plan import Key
-from labfunctions_operator.settings import load_settings
+from labfunctions_operator.settings import Settings
 
 from .api import Api, Object
 
@@ -64,20 +63,10 @@ class Clock:
 class MortalOperator:
     """Reconciles Workflows when told to; a new one knows nothing of what another one knew."""
 
-    def __init__(self, client: KubeClient, config: Path, clock: Clock) -> None:
-        settings = load_settings(config)
+    def __init__(self, client: KubeClient, settings: Settings, store: Store, clock: Clock) -> None:
         self._client = client
         self._world = World()
-        store = Store(
-            endpoint=settings.store.endpoint,
-            region="none",
-            bucket="none",
-            prefix="",
-            access_key="none",
-            secret_key="none",
-        )
         grants = Grants(store, settings.reports.url, b"key")
-        self._store = store
         self._sources = SourceTracker(client, settings.cache_dir, lambda *_: None)
         self._reconcilers = Reconcilers(
             client=client,
@@ -92,18 +81,12 @@ class MortalOperator:
 
     async def close(self) -> None:
         await self._sources.close()
-        self._store.close()
 
-    async def look(self) -> None:
-        """See what exists."""
-        for resource in (PROJECTS, WORKFLOWS, RUNS):
+    async def look(self, *resources: Resource) -> None:
+        """See what exists of some kinds, or of all."""
+        for resource in resources or (PROJECTS, WORKFLOWS, RUNS):
             listed = await self._client.list(resource)
             self._world.caches[resource.kind].replace(listed.items, listed.resource_version)
-
-    def forget_runs(self) -> None:
-        """See Runs as before there were any."""
-        cache = self._world.caches["Run"]
-        cache.replace([], cache.resource_version)
 
     async def reconcile(self, namespace: str, name: str) -> float | None:
         return await self._reconcilers.reconcile(Key("Workflow", namespace, name))
@@ -112,6 +95,18 @@ class MortalOperator:
         await self.look()
         for _ in range(2):
             await self.reconcile(namespace, name)
+
+
+def open_store(settings: Settings) -> Store:
+    """Return a store that nothing is put into: no Run is started here."""
+    return Store(
+        endpoint=settings.store.endpoint,
+        region="none",
+        bucket="none",
+        prefix="",
+        access_key="none",
+        secret_key="none",
+    )
 
 
 def end_run(api: Api, namespace: str, name: str, phase: str = "Succeeded") -> None:

@@ -210,6 +210,20 @@ def test_runs_go_with_their_workflow(bench: Bench, repository: Repository) -> No
     )
 
 
+def test_deleted_and_created_again_within_a_minute(bench: Bench, repository: Repository) -> None:
+    """The tick was run; the Workflow that is new counts from its creation."""
+    tick = ticking(bench, repository)
+    await_run(bench, name_of(tick))
+    bench.api.delete("Workflow", bench.namespace, "analysis")
+    bench.create(workflow(bench.namespace, interval="1h", startAt=stamp(tick)))
+    bench.await_reason("Workflow", "analysis", "Scheduled", type="Scheduled")
+    status = bench.get("Workflow", "analysis")["status"]
+    assert status["nextScheduleTime"] == stamp(tick + timedelta(hours=1))
+    assert "lastScheduleTime" not in status
+    until(lambda: not bench.api.list("Run", bench.namespace), "the Run goes", seconds=30)
+    assert bench.footprint.count(bench.namespace, "create runs") == 1
+
+
 def test_a_typo_is_named_and_a_fix_counts_at_once(bench: Bench, repository: Repository) -> None:
     bench.create(project(bench.namespace, repository.url))
     bench.await_reason("Project", "wine", "Ready")
