@@ -8,7 +8,7 @@ from typing import Any
 
 from labfunctions_operator.api.labels import MANAGED_BY, PART_OF
 from labfunctions_operator.controllers.archive import Archive
-from labfunctions_operator.controllers.clock import utc_now
+from labfunctions_operator.controllers.clock import Clock, utc_now
 from labfunctions_operator.controllers.engine import Engine
 from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.controllers.grants import Grants

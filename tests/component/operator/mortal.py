@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from labfunctions_operator.controllers.archive import Archive
 from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.controllers.grants import Grants
 from labfunctions_operator.controllers.reconcilers import Reconcilers
@@ -74,6 +75,7 @@ class MortalOperator:
             sources=self._sources,
             grants=grants,
             reports=Reports(grants, lambda _: None),
+            archive=Archive(store, self._world, clock),
             executor=Executor(client, self._world.caches),
             settings=settings,
             clock=clock,
