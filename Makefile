@@ -73,6 +73,10 @@ test-component: setup tools ## The operator against a real control plane with fa
 test-e2e: setup ## The whole path on the local cluster
 	@$(PYTEST) tests/e2e
 
+.PHONY: bench
+bench: setup tools ## Measure what no test asserts: ticks of a thousand schedules, beside CronJobs
+	@$(PYTEST) tests/perf -s -q
+
 .PHONY: tools
 tools: setup # what tests find on disk: OS packages and the cluster's binaries
 	@$(RUN) python -m dev.cluster tools

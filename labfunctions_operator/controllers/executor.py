@@ -86,6 +86,7 @@ class Executor:
             self._remember(await self._client.cancel(ref))
         except NotFound:
             return  # it is gone: nothing is left to stop
+        _log("cancel", f"{ref.kind}/{ref.name}")
 
     async def _apply(self, manifest: Manifest) -> None:
         wanted = _with_hash(manifest)

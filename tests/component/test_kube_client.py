@@ -18,7 +18,7 @@ from dev.cluster.kubectl import Kubectl
 from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
 from labfunctions_operator.kube import client as client_module
 from labfunctions_operator.kube.client import MAX_IN_FLIGHT, KubeClient
-from labfunctions_operator.kube.failures import AlreadyExists
+from labfunctions_operator.kube.failures import AlreadyExists, Conflict
 from labfunctions_operator.kube.resources import CONFIG_MAPS, JOBS, NODES
 from labfunctions_operator.reconcile.plan import Event, Ref
 
@@ -38,6 +38,19 @@ async def set_status(client: KubeClient, obj: Object, status: Object, **changes:
         **changes,
     }
     return await client.patch_status(status=status, **arguments)
+
+
+async def test_client_writes_a_guarded_status_onto_the_version_that_was_read_only(
+    client: KubeClient, namespace: str
+) -> None:
+    read = await client.create(probe(namespace))
+    version = read["metadata"]["resourceVersion"]
+    written = await set_status(client, read, {"phase": "One"}, version=version)
+    with pytest.raises(Conflict):
+        await set_status(client, read, {"phase": "Two"}, version=version)
+    assert (await client.get(PROBES.api_version, "Probe", namespace, "p")) == written
+    with pytest.raises(NotFound):
+        await set_status(client, read, {"phase": "Two"}, version=version, uid="another")
 
 
 async def exhaust(events: AsyncGenerator[Any, None]) -> None:
