@@ -3,15 +3,29 @@
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from labfunctions_operator.api.times import DURATION_PATTERN, parse_duration, parse_time
+from labfunctions_operator.api.times import DURATION_PATTERN, parse_duration, parse_time, rfc3339
 from labfunctions_operator.api.types import LocalRef, Model, ObjectName
 
 # Of one Workflow's schedule; bounds its queue, and what its status has to remember.
 MAX_ACTIVE = 100
 SHORTEST_INTERVAL = timedelta(minutes=1)
-Timestamp = Annotated[str, Field(max_length=40, json_schema_extra={"format": "date-time"})]
+
+
+def _reachable(text: str) -> str:
+    try:
+        rfc3339(parse_time(text))
+    except OverflowError:
+        raise ValueError(f"{text!r} is not a time that can be reached") from None
+    return text
+
+
+Timestamp = Annotated[
+    str,
+    Field(max_length=40, json_schema_extra={"format": "date-time"}),
+    AfterValidator(_reachable),
+]
 
 
 class CatchUp(Model):
@@ -61,13 +75,6 @@ class ScheduleSpec(Model):
             raise ValueError("an interval is at least 1m")
         return duration
 
-    @field_validator("start_at", "end_at")
-    @classmethod
-    def _time(cls, text: str | None) -> str | None:
-        if text is not None:
-            parse_time(text)
-        return text
-
     @model_validator(mode="after")
     def _one_of_two(self) -> "ScheduleSpec":
         if self.schedule and self.interval:
@@ -85,7 +92,7 @@ class ScheduleRecord(Model):
 
     hash: str
     """Of the fields that say when; another one means that they were edited."""
-    since: str
+    since: Timestamp
     """Ticks up to this time are settled: they were run, missed, or are not this schedule's."""
     runs: int = 0
     """Runs made so far."""
@@ -102,10 +109,10 @@ class ScheduleStatus(Model):
     """What came of the schedule; it is about the Runs that the schedule made, no others."""
 
     schedule: ScheduleRecord | None = None
-    last_schedule_time: str | None = None
+    last_schedule_time: Timestamp | None = None
     """The latest tick that has a Run."""
-    next_schedule_time: str | None = None
-    last_successful_time: str | None = None
+    next_schedule_time: Timestamp | None = None
+    last_successful_time: Timestamp | None = None
     """When a Run last succeeded."""
     active: list[LocalRef] | None = None
     """Runs that have not ended; there are never more than a hundred."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from labfunctions_operator.api.labels import SCHEDULED_AT_ANNOTATION
 from labfunctions_operator.api.run import FINAL_PHASES
-from labfunctions_operator.api.times import parse_time
+from labfunctions_operator.api.times import parse_time, rfc3339
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,7 @@ def scheduled_run(run: Mapping[str, Any]) -> ScheduledRun | None:
         return None
     metadata, status = run["metadata"], run.get("status") or {}
     conditions = status.get("conditions") or ()
+    ended = parse_tick(status.get("completionTime"))
     condition: Mapping[str, Any] = next((c for c in conditions if c.get("type") == "Succeeded"), {})
     return ScheduledRun(
         namespace=metadata["namespace"],
@@ -65,7 +66,7 @@ def scheduled_run(run: Mapping[str, Any]) -> ScheduledRun | None:
         phase=status.get("phase"),
         reason=condition.get("reason") or "Unknown",
         message=condition.get("message") or "",
-        completion_time=status.get("completionTime"),
+        completion_time=rfc3339(ended) if ended else None,
         is_cancelled=bool((run.get("spec") or {}).get("cancel")),
     )
 
@@ -76,7 +77,7 @@ def tick_of(run: Mapping[str, Any]) -> datetime | None:
 
 
 def parse_tick(text: str | None) -> datetime | None:
-    """Read the annotation with the tick; anybody can write one, so it may be anything."""
+    """Read a time that anybody can have written, so that it may be anything."""
     try:
         return parse_time(text).astimezone(UTC) if text else None
     except (ValueError, OverflowError):

@@ -36,6 +36,7 @@ _DAY = timedelta(days=1)
 _FIELD = r"[0-9*?,/-]+"
 _NAMES = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat"
 _FIELDS = [re.compile(_FIELD)] * 3 + [re.compile(rf"(?:[0-9*?,/-]|{_NAMES})+", re.IGNORECASE)] * 2
+_EMPTY_RANGE = re.compile(r"^(\w+)-\1(/\d+)?$", re.IGNORECASE)
 _FIELD_NAMES = ("minute", "hour", "day", "month", "weekday")
 
 
@@ -59,14 +60,14 @@ def timetable(spec: ScheduleSpec, created: datetime) -> Timetable:
     Raises:
         InvalidSpec: A field has a value that cannot be worked with.
     """
-    start = _utc("spec.startAt", spec.start_at)
-    end = _utc("spec.endAt", spec.end_at)
+    start = _utc(spec.start_at)
+    end = _utc(spec.end_at)
     if start and end and end < start:
         raise InvalidSpec("spec.endAt", "is before spec.startAt")
     ticks: Timetable
     if spec.interval:
         first = start or created + parse_duration(spec.interval)
-        ticks = Every(first.replace(microsecond=0), parse_duration(spec.interval))
+        ticks = Every(first, parse_duration(spec.interval))
     else:
         zone = spec.time_zone or "UTC"
         _check_zone(zone)
@@ -166,13 +167,8 @@ class Bounded:
         return None if tick is None or (self.start and tick < self.start) else tick
 
 
-def _utc(path: str, text: str | None) -> datetime | None:
-    try:
-        return parse_time(text).astimezone(UTC) if text else None
-    except (ValueError, OverflowError):
-        raise InvalidSpec(
-            path, f"{(text or '')[:40]!r} is not a time that can be reached"
-        ) from None
+def _utc(text: str | None) -> datetime | None:
+    return parse_time(text).astimezone(UTC).replace(microsecond=0) if text else None
 
 
 def _normal(schedule: str) -> str:
@@ -194,8 +190,14 @@ def _normal(schedule: str) -> str:
     for name, pattern, field in zip(_FIELD_NAMES, _FIELDS, fields, strict=True):
         if not pattern.fullmatch(field):
             raise InvalidSpec(path, f"{name} {field[:40]!r} is not a cron field")
-    _check_dates(" ".join(fields))
-    return " ".join(fields)
+    expression = " ".join(_without_empty_ranges(field) for field in fields)
+    _check_dates(expression)
+    return expression
+
+
+def _without_empty_ranges(field: str) -> str:
+    """Write 5-5 as 5: croniter takes it for a whole round."""
+    return ",".join(_EMPTY_RANGE.sub(r"\1", part) for part in field.split(","))
 
 
 def _check_dates(expression: str) -> None:

@@ -423,3 +423,30 @@ def test_killed_at_any_write_it_ends_the_same(policy: str, catch_up: str, lives:
             world.settle()
         ends.append({k: v for k, v in world.status.items() if k != "conditions"} | dict(world.made))
     assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        {"schedule": {"hash": "x", "since": "yesterday"}},
+        {"schedule": {"hash": "x", "since": "0001-01-01T00:00:00+14:00", "runs": 3}},
+        {"lastScheduleTime": "never"},
+        {"active": [{"name": "Not A Name"}], "succeeded": 3},
+        {"schedule": {"hash": "x", "since": stamp(-60)}, "lastRun": {"name": "x", "phase": ""}},
+        {"schedule": {"hash": "x", "since": stamp(-60)}, "active": [{"name": "gone"}]},
+    ],
+)
+def test_a_status_that_somebody_has_written_stops_nothing(garbage: dict[str, Any]) -> None:
+    world = scheduled()
+    world.obj["status"] = garbage
+    world.settle()
+    world.pass_time(30)
+    world.settle()
+    run = world.runs[FIRST]
+    run["status"] = {"phase": "Succeeded", "completionTime": "some day", "conditions": []}
+    world.settle()
+    assert world.status["active"] == []
+    assert "lastSuccessfulTime" not in world.status
+    world.pass_time(60)
+    world.settle()
+    assert list(world.made) == [FIRST, run_of(1)]
