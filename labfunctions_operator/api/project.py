@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from labfunctions_operator.api.notification import NamedTarget, Notifications, Template
 from labfunctions_operator.api.times import DURATION_PATTERN, parse_duration
 from labfunctions_operator.api.types import Condition, LocalRef, Metadata, Model, Passthrough
 
@@ -158,6 +159,8 @@ class Defaults(Model):
     resources: Passthrough | None = None
     timeout_seconds: Annotated[int, Field(ge=1, le=2592000)] | None = None
     service_account_name: str | None = None
+    notifications: Notifications | None = None
+    """Who is told how Runs end."""
 
 
 class ProjectSpec(Model):
@@ -169,6 +172,10 @@ class ProjectSpec(Model):
     registry: Registry | None = None
     outputs: ProjectOutputs = ProjectOutputs()
     defaults: Defaults = Defaults()
+    notification_targets: Annotated[list[NamedTarget], Field(max_length=20)] = []
+    """Where messages go, for Workflows to name."""
+    notification_template: Template | None = None
+    """Replaces the text of messages."""
     suspend: bool = False
     """Stop following the ref and building; what is built stays usable."""
     versions_history_limit: Annotated[int, Field(ge=1, le=100)] = 10
@@ -179,6 +186,9 @@ class ProjectSpec(Model):
         names = [runtime.name for runtime in self.runtimes]
         if len(names) != len(set(names)):
             raise ValueError("two runtimes have the same name")
+        names = [target.name for target in self.notification_targets]
+        if len(names) != len(set(names)):
+            raise ValueError("two notificationTargets have the same name")
         return self
 
     @property

@@ -10,6 +10,7 @@ from pydantic import (
     model_validator,
 )
 
+from labfunctions_operator.api.notification import Delivery, NotifyPlan
 from labfunctions_operator.api.project import User
 from labfunctions_operator.api.types import Condition, LocalRef, Metadata, Model, ObjectName
 from labfunctions_operator.api.workflow import Execution
@@ -59,6 +60,8 @@ class Snapshot(Execution):
     user: User = User()
     image_pull_secrets: Annotated[list[LocalRef], Field(max_length=21)] = []
     """Those of the Run or Workflow, and that of the project's registry."""
+    notify: NotifyPlan | None = None
+    """Who is told how the Run ends."""
 
     @model_serializer(mode="wrap")
     def _compact(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -154,6 +157,8 @@ class RunStatus(Model):
     completion_time: str | None = None
     queued_seconds: int | None = None
     duration_seconds: int | None = None
+    notifications: list[Delivery] | None = None
+    """The messages about the Run's end, one for each target."""
     conditions: list[Condition] = []
 
 
@@ -163,6 +168,15 @@ class Run(Model):
     metadata: Metadata
     spec: RunSpec
     status: RunStatus = RunStatus()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _started_as_it_was(cls, value: Any) -> Any:
+        """Ignore an edit of what the schema leaves open: the snapshot says what is in force."""
+        match value:
+            case {"spec": {"notifications": _, **spec}, "status": {"snapshot": dict()}}:
+                return {**value, "spec": spec}
+        return value
 
     @property
     def is_finished(self) -> bool:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, field_validator
 
+from labfunctions_operator.api.notification import Notifications
 from labfunctions_operator.api.project import inner_path
 from labfunctions_operator.api.quantity import parse_bytes
 from labfunctions_operator.api.schedule import ScheduleSpec, ScheduleStatus
@@ -133,6 +134,8 @@ class Execution(Model):
     """Let autoscalers move a running notebook elsewhere (default: they may not)."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=315360000)] | None = None
     """Delete the Run this long after it ended (default: keep it)."""
+    notifications: Notifications | None = None
+    """Who is told how Runs end (default: the Project's)."""
 
     @field_validator("notebook")
     @classmethod

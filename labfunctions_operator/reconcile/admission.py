@@ -11,6 +11,7 @@ from labfunctions_operator.desired.names import digest
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.execution import find_runtime, merge_execution, with_defaults
 from labfunctions_operator.reconcile.notebook import check_notebook
+from labfunctions_operator.reconcile.notify import in_force
 from labfunctions_operator.reconcile.scheduled_run import parse_tick
 from labfunctions_operator.reconcile.source import SourceSnapshot
 
@@ -158,6 +159,8 @@ def _snapshot(
         **{
             **words,
             "project_ref": None,
+            "notifications": None,
+            "notify": in_force(execution.notifications, project),
             "project": project.metadata.name,
             "workflow": workflow.metadata.name if workflow else None,
             "scheduled_at": _scheduled_at(run),

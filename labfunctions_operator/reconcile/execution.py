@@ -27,6 +27,10 @@ def with_defaults(execution: Execution, project: Project) -> Execution:
         timeout_seconds=execution.timeout_seconds or defaults.timeout_seconds,
         image_pull_secrets=own if secret is None or secret in own else [*own, secret],
         service_account_name=execution.service_account_name or defaults.service_account_name,
+        # An empty object is a word, too: nobody is told.
+        notifications=defaults.notifications
+        if execution.notifications is None
+        else execution.notifications,
     )
 
 

@@ -16,6 +16,7 @@ from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.admission import Blocked, admit
 from labfunctions_operator.reconcile.attempt import Current, find_current, with_end
 from labfunctions_operator.reconcile.execution import merge_execution
+from labfunctions_operator.reconcile.notify import Outcome, announce, is_pending, record
 from labfunctions_operator.reconcile.plan import Event, Plan, Ref
 from labfunctions_operator.reconcile.pods import (
     PodEvent,
@@ -86,6 +87,8 @@ class RunObserved:
         source_pending: Whether the source is being read for the first time.
         event: How far the start of the last pod has come, where that was asked.
         node_silent: Whether the last pod's node is gone, or does not report any more.
+        before: How the Workflow's last Run before this one ended.
+        outcomes: What became of messages about a Run that has ended, by their place in its status.
     """
 
     workflow: Workflow | InvalidSpec | None = None
@@ -101,16 +104,25 @@ class RunObserved:
     source_pending: bool = False
     event: PodEvent | None = None
     node_silent: bool = False
+    before: Phase | None = None
+    outcomes: Mapping[int, Outcome] = field(default_factory=dict)
 
 
 def reconcile_run(run: Run, seen: RunObserved, settings: Settings, now: datetime) -> Plan:
     """Decide what a Run needs next, from what exists now; never from what happened."""
     if run.is_finished:
-        return _expire(run, now)
+        return record(run, seen.outcomes, now) if is_pending(run) else _expire(run, now)
     current = replace(
         find_current(run, seen.jobs, seen.pods), event=seen.event, node_silent=seen.node_silent
     )
-    plan = _decide(run, current, seen, settings, now)
+    plan = announce(
+        _decide(run, current, seen, settings, now),
+        run,
+        workflow=seen.workflow,
+        project=seen.project,
+        before=seen.before,
+        now=now,
+    )
     waits = (plan.requeue_after, *of_a_lost_node(current, now))
     return replace(plan, requeue_after=min((t for t in waits if t is not None), default=None))
 

@@ -25,6 +25,7 @@ OPEN_FIELDS = {
     "affinity",
     "volumes",
     "volumeMounts",
+    "notifications",
 }
 
 
@@ -69,6 +70,7 @@ def test_the_schema_is_structural(kind: str) -> None:
         "maxLength",
         "maxProperties",
         "maximum",
+        "minItems",
         "minLength",
         "minimum",
         "nullable",
@@ -101,7 +103,8 @@ def test_nothing_is_left_open_but_what_is_passed_on(kind: str) -> None:
         for path, node in nodes(schema_of(kind))
         if node.get("x-kubernetes-preserve-unknown-fields")
     }
-    passed_on = (*OPEN_FIELDS, "build.resources", "parametersSchema", "results")
+    events = ("onSuccess", "onFailure", "onMissed", "onRecovered")
+    passed_on = (*OPEN_FIELDS, *events, "build.resources", "parametersSchema", "results")
     assert not {
         p
         for p in opened
@@ -185,6 +188,26 @@ CONDITION = {
     "lastTransitionTime": stamp(),
     "observedGeneration": 1,
 }
+NOTIFICATIONS: dict[str, Any] = {
+    "onSuccess": [{"email": {"smtpSecretRef": {"name": "mail"}, "to": ["ada@example.com"]}}],
+    "onFailure": [{"name": "slack"}],
+    "onMissed": [{"discord": {"webhookSecretRef": {"name": "discord"}}}],
+    "onRecovered": [{"slack": {"secretRef": {"name": "bot"}, "channel": "alerts"}}],
+    "groupSeconds": 60,
+}
+TARGETS: list[dict[str, Any]] = [
+    {"name": "slack", "slack": {"webhookSecretRef": {"name": "slack"}}},
+    {
+        "webhook": {
+            "url": "https://example.com/hook",
+            "headersSecretRef": {"name": "headers"},
+            "format": "CloudEvents",
+        }
+    },
+    *NOTIFICATIONS["onSuccess"],
+    *NOTIFICATIONS["onMissed"],
+    *NOTIFICATIONS["onRecovered"],
+]
 EXECUTION: dict[str, Any] = {
     "projectRef": {"name": "demo"},
     "parametersPolicy": "Strict",
@@ -203,6 +226,7 @@ EXECUTION: dict[str, Any] = {
     "queueName": "team",
     "safeToEvict": True,
     "ttlSecondsAfterFinished": 9,
+    "notifications": NOTIFICATIONS,
     "retries": {
         "limit": 1,
         "backoff": {"duration": "10s", "factor": 2.0, "cap": "5m"},
@@ -291,6 +315,13 @@ FULL: dict[str, tuple[type[Model], dict[str, Any], dict[str, Any]]] = {
                 "pendingTimeoutSeconds": 5,
                 "user": {"uid": 1, "gid": 2},
                 **EXECUTION,
+                "notify": {
+                    "onSuccess": TARGETS,
+                    "onFailure": [],
+                    "onRecovered": [],
+                    "groupSeconds": 60,
+                    "template": {"title": "t", "text": "x"},
+                },
             },
             "attempts": [
                 {
@@ -325,6 +356,15 @@ FULL: dict[str, tuple[type[Model], dict[str, Any], dict[str, Any]]] = {
             "completionTime": stamp(),
             "queuedSeconds": 1,
             "durationSeconds": 2,
+            "notifications": [
+                {
+                    "event": "Failed",
+                    "target": {"name": "slack"},
+                    "state": "Failed",
+                    "message": "no such target",
+                    "time": stamp(),
+                }
+            ],
             "conditions": [CONDITION],
         },
     ),
