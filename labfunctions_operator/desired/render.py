@@ -1,0 +1,202 @@
+"""A message as each medium takes it: escaped, mentioning nobody, and within its limits."""
+
+import re
+from collections.abc import Callable
+from email.message import EmailMessage
+from email.policy import SMTP
+from typing import Any
+
+from labfunctions_operator.api.labels import API_VERSION, GROUP
+from labfunctions_operator.desired.message import Message, cut, one_line
+
+_SIGNS = {"Succeeded": "✅", "Failed": "❌", "Missed": "⏰", "Recovered": "✅"}
+_COLOURS = {"Succeeded": 0x2EB67D, "Failed": 0xE01E5A, "Missed": 0xECB22E, "Recovered": 0x2EB67D}
+# Breaks a word for programs, and not for readers.
+_JOINER = "\u2060"
+_MENTION = re.compile(r"@(?=everyone|here|channel|[0-9!&<])", re.IGNORECASE)
+_MARKDOWN = re.compile(r"([\\`*_~|>#\[\]()<:-])")
+# Discord counts the whole embed.
+_DISCORD_LIMIT = 6000
+
+
+def subject(message: Message) -> str:
+    """Return one line without anything that could begin another header."""
+    return one_line(f"[{message.namespace}] {message.title}", 200)
+
+
+def plain(message: Message) -> str:
+    """Return the message as plain text."""
+    parts = [message.title]
+    if message.text is not None:
+        parts.append(message.text)
+    else:
+        width = max((len(name) for name, _ in message.facts), default=0) + 2
+        facts = "\n".join(f"{name + ':':<{width}}{value}" for name, value in message.facts)
+        parts += [message.summary, facts]
+        if message.tail:
+            parts.append("Last lines of output:\n" + "\n".join(f"  {x}" for x in message.tail))
+    parts.append(
+        "\n".join(f"{link.label}: {link.url}{_until(link.expires)}" for link in message.links)
+    )
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def mail(message: Message, *, sender: str, to: list[str]) -> EmailMessage:
+    """Return a mail; its id is the same for every try.
+
+    Raises:
+        ValueError: An address is none.
+    """
+    built = EmailMessage(policy=SMTP)
+    built["From"] = sender
+    built["To"] = ", ".join(to)
+    built["Subject"] = subject(message)
+    built["Message-ID"] = f"<{message.id}@{GROUP}>"
+    built["Auto-Submitted"] = "auto-generated"
+    built.set_content(plain(message))
+    return built
+
+
+def slack(message: Message) -> dict[str, Any]:
+    """Return text and blocks for Slack's chat.postMessage or an incoming webhook."""
+    sign = _SIGNS[message.event]
+    blocks: list[dict[str, Any]] = [
+        {"type": "header", "text": _plain_text(cut(f"{sign} {message.title}", 150))}
+    ]
+    if message.text is not None:
+        blocks.append({"type": "section", "text": _plain_text(cut(message.text, 2900))})
+    else:
+        if message.summary:
+            blocks.append({"type": "section", "text": _plain_text(message.summary)})
+        fields = [_mrkdwn(f"*{name}*\n{_slack(value)}") for name, value in message.facts]
+        if fields:
+            blocks.append({"type": "section", "fields": fields[:10]})
+        if message.tail:
+            blocks.append({"type": "section", "text": _mrkdwn(_slack_code(message.tail))})
+    if message.links:
+        links = "  ·  ".join(
+            f"<{_slack_url(link.url)}|{_slack(link.label)}>{_until(link.expires)}"
+            if link.url.startswith("http")
+            else f"{_slack(link.label)}: `{_slack(link.url)}`"
+            for link in message.links
+        )
+        blocks.append({"type": "context", "elements": [_mrkdwn(cut(links, 2900))]})
+    fallback = _slack(cut(f"{sign} {subject(message)} — {message.summary}", 1000))
+    return {"text": fallback, "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
+
+
+def discord(message: Message) -> dict[str, Any]:
+    """Return a Discord webhook's body with one embed."""
+    embed: dict[str, Any] = {
+        "title": cut(_discord(f"{_SIGNS[message.event]} {message.title}"), 256),
+        "color": _COLOURS[message.event],
+        "timestamp": message.time or None,
+        "footer": {"text": cut(f"LabFunctions · {message.namespace}", 200)},
+    }
+    links = "\n".join(
+        f"[{_discord(link.label)}]({_bare_url(link.url)}){_until(link.expires)}"
+        if link.url.startswith("http")
+        else f"{_discord(link.label)}: {_discord(link.url)}"
+        for link in message.links
+    )
+    body, facts = message.summary, message.facts
+    if message.text is not None:
+        body, facts = message.text, ()
+    embed["fields"] = [
+        {"name": name, "value": cut(_discord(value), 900), "inline": len(value) <= 40}
+        for name, value in facts
+    ]
+    parts = [_fitting(_discord, body, 2000)]
+    if message.tail and message.text is None:
+        parts.append("```\n" + "\n".join(_code(x) for x in message.tail) + "\n```")
+    parts.append(links if len(links) <= 1800 else "")
+    embed["description"] = "\n".join(part for part in parts if part)
+    while embed["fields"] and _embed_size(embed) > _DISCORD_LIMIT:
+        embed["fields"].pop()
+    return {"embeds": [embed], "allowed_mentions": {"parse": []}}
+
+
+def json_body(message: Message) -> dict[str, Any]:
+    """Return the message for a program."""
+    said = {} if message.text is None else {"text": message.text}
+    return {
+        "id": message.id,
+        "title": message.title,
+        **message.document,
+        "runs": list(message.runs) or ([message.run] if message.run else []),
+        "links": [
+            {"label": link.label, "url": link.url, "expires": link.expires}
+            for link in message.links
+        ],
+        **said,
+    }
+
+
+def cloud_event(message: Message) -> dict[str, Any]:
+    """Return a CloudEvents 1.0 event in structured JSON."""
+    kind, name = ("runs", message.run) if message.run else ("workflows", message.workflow)
+    return {
+        "specversion": "1.0",
+        "id": message.id,
+        "source": f"/apis/{API_VERSION}/namespaces/{message.namespace}/{kind}/{name}",
+        "type": f"io.labfunctions.run.{message.event.lower()}",
+        "subject": message.workflow or message.run,
+        **({"time": message.time} if message.time else {}),
+        "datacontenttype": "application/json",
+        "data": json_body(message),
+    }
+
+
+def _until(expires: str | None) -> str:
+    return f" (works until {expires})" if expires else ""
+
+
+def _plain_text(text: str) -> dict[str, Any]:
+    return {"type": "plain_text", "text": _fitting(_slack, text, 3000), "emoji": False}
+
+
+def _mrkdwn(text: str) -> dict[str, Any]:
+    return {"type": "mrkdwn", "text": text, "verbatim": True}
+
+
+def _slack(text: str) -> str:
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MENTION.sub("@" + _JOINER, text)
+
+
+def _slack_url(url: str) -> str:
+    return _bare_url(url).replace("&", "&amp;").replace("|", "%7C")
+
+
+def _bare_url(url: str) -> str:
+    """Keep a URL from ending the markup around it."""
+    for sign, quoted in ((" ", "%20"), ("<", "%3C"), (">", "%3E"), ("(", "%28"), (")", "%29")):
+        url = url.replace(sign, quoted)
+    return url
+
+
+def _slack_code(lines: tuple[str, ...]) -> str:
+    return _fitting(
+        lambda text: f"```\n{_slack(text)}\n```", "\n".join(_code(x) for x in lines), 3000
+    )
+
+
+def _discord(text: str) -> str:
+    return _MENTION.sub("@" + _JOINER, _MARKDOWN.sub(r"\\\1", text))
+
+
+def _code(line: str) -> str:
+    return _MENTION.sub("@" + _JOINER, line.replace("```", f"`{_JOINER}`{_JOINER}`"))
+
+
+def _fitting(escape: Callable[[str], str], text: str, limit: int) -> str:
+    """Cut a text so that it fits once it is escaped, and no escape is cut in two."""
+    room = limit
+    while len(escaped := escape(cut(text, room))) > limit:
+        room -= max(1, (len(escaped) - limit) // 6)
+    return escaped
+
+
+def _embed_size(embed: dict[str, Any]) -> int:
+    fields = sum(len(f["name"]) + len(f["value"]) for f in embed["fields"])
+    return len(embed["title"]) + len(embed["description"]) + len(embed["footer"]["text"]) + fields
