@@ -1,10 +1,10 @@
 """The operator's configuration: one file, written by the Helm chart."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 
@@ -69,6 +69,23 @@ class MetricsSettings(_Section):
     port: int = 9090
 
 
+class NotificationSettings(_Section):
+    """Where messages may go, and where they send their readers.
+
+    Attributes:
+        allowed_hosts: By namespace, `*` for all: `example.com`, `*.example.com` or `*` at public
+            addresses, `host:port` at any.
+        slack_url: Slack's Web API.
+        console_url: Prefix of pages about Runs; without it, links are signed URLs.
+        link_seconds: For how long a signed URL works; 0 for none.
+    """
+
+    allowed_hosts: dict[str, list[str]] = {"*": ["*"]}
+    slack_url: str = "https://slack.com/api/"
+    console_url: str = ""
+    link_seconds: Annotated[int, Field(ge=0, le=604800)] = 86400
+
+
 class Settings(_Section):
     """Everything the operator is told."""
 
@@ -79,6 +96,7 @@ class Settings(_Section):
     store: StoreSettings
     reports: Reports
     metrics: MetricsSettings = MetricsSettings()
+    notifications: NotificationSettings = NotificationSettings()
     cache_dir: Path = Path("/var/cache/labfunctions")
 
 

@@ -9,9 +9,11 @@ from typing import Any
 from labfunctions_operator.api.labels import MANAGED_BY, PART_OF
 from labfunctions_operator.controllers.archive import Archive
 from labfunctions_operator.controllers.clock import Clock, utc_now
+from labfunctions_operator.controllers.dispatch import Dispatch
 from labfunctions_operator.controllers.engine import Engine
 from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.controllers.grants import Grants
+from labfunctions_operator.controllers.notifier import Notifier
 from labfunctions_operator.controllers.reconcilers import Reconcilers
 from labfunctions_operator.controllers.reports import Reports
 from labfunctions_operator.controllers.retention import RetentionKeeper
@@ -51,18 +53,21 @@ class Operator:
         self._sources = SourceTracker(
             client, settings.cache_dir, self._source_read, measured=metrics.source_read
         )
-        reconcilers = Reconcilers(
+        dispatch = Dispatch(client, self._store, settings.notifications, utc_now)
+        self._notifier = Notifier(dispatch, self._wake, utc_now)
+        self._reconcilers = Reconcilers(
             client=client,
             world=self._world,
             sources=self._sources,
             grants=grants,
             reports=self._reports,
             archive=Archive(self._store, self._world, clock),
+            notifier=self._notifier,
             executor=Executor(client, self._world.caches, metrics.status_written, metrics.event),
             settings=settings,
             clock=clock,
         )
-        self._engine = Engine(metrics.timed(reconcilers.reconcile))
+        self._engine = Engine(metrics.timed(self._reconcilers.reconcile))
         metrics.registry.register(
             StateCollector(
                 self._world.caches,
@@ -104,12 +109,22 @@ class Operator:
         await self._metrics_server.stop()
         await self._reports.stop()
         await self._engine.stop()
+        await self._record_messages()
         await self._sources.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._store.close()
         await self._client.close()
+
+    async def _record_messages(self) -> None:
+        """Put on record what was sent, so that the next process does not send it again."""
+        for key in await self._notifier.stop():
+            try:
+                async with asyncio.timeout(RETRY_SECONDS):
+                    await self._reconcilers.reconcile(key)
+            except (Transient, Denied, TimeoutError) as error:
+                logger.warning("a sent message is not on record: %s", error)
 
     def observe(self, kind: str, event: str | None, obj: Mapping[str, Any]) -> None:
         """Take in what a watch shows of one of our kinds."""

@@ -1,5 +1,6 @@
 """One reconciler for each kind: look at what exists, decide, carry it out."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -7,13 +8,14 @@ from typing import Any
 from labfunctions_operator.api import labels
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project
-from labfunctions_operator.api.run import Run, Snapshot
+from labfunctions_operator.api.run import Phase, Run, Snapshot
 from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS, Workflow
 from labfunctions_operator.controllers.archive import Archive
 from labfunctions_operator.controllers.clock import Clock
 from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.controllers.grants import Grants
 from labfunctions_operator.controllers.inquiry import Inquiry
+from labfunctions_operator.controllers.notifier import Notifier
 from labfunctions_operator.controllers.reports import Reports
 from labfunctions_operator.controllers.source import SourceTracker
 from labfunctions_operator.controllers.world import Object, World
@@ -23,7 +25,9 @@ from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.reconcile.attempt import next_number
 from labfunctions_operator.reconcile.execution import merge_execution, with_defaults
 from labfunctions_operator.reconcile.invalid import refuse
+from labfunctions_operator.reconcile.notify import Outcome, announce, is_pending
 from labfunctions_operator.reconcile.plan import Key, Plan
+from labfunctions_operator.reconcile.pods import is_over
 from labfunctions_operator.reconcile.project import ProjectObserved, reconcile_project
 from labfunctions_operator.reconcile.run import (
     RunObserved,
@@ -48,6 +52,7 @@ class Reconcilers:
         grants: Grants,
         reports: Reports,
         archive: Archive,
+        notifier: Notifier,
         executor: Executor,
         settings: Settings,
         clock: Clock,
@@ -58,6 +63,7 @@ class Reconcilers:
         self._grants = grants
         self._reports = reports
         self._archive = archive
+        self._notifier = notifier
         self._executor = executor
         self._settings = settings
         self._clock = clock
@@ -69,6 +75,7 @@ class Reconcilers:
         if obj is None or obj["metadata"].get("deletionTimestamp"):
             if key.kind == "Project":
                 self._sources.forget(key)
+            self._notifier.forget(key)
             return None
         speak_of(obj)
         decide = {"Project": self._project, "Workflow": self._workflow, "Run": self._run}[key.kind]
@@ -84,14 +91,35 @@ class Reconcilers:
     async def _refuse(self, obj: Object, **why: Any) -> float | None:
         status = refuse(obj, now=self._clock(), **why)
         # A Workflow's status holds what its schedule must not forget.
-        guarded = obj["kind"] == "Workflow"
-        return await self._carry_out(Plan(status=status, guarded=guarded), obj)
+        plan = Plan(status=status, guarded=obj["kind"] == "Workflow")
+        return await self._carry_out(self._announce(plan, obj), obj)
 
     async def _carry_out(self, plan: Plan, obj: Object) -> float | None:
         if obj["kind"] == "Run":
             plan = await self._archive.complete(plan, obj)
         await self._executor.execute(with_story(plan, obj), obj)
         return plan.requeue_after
+
+    def _announce(self, plan: Plan, obj: Object) -> Plan:
+        """Tell of a Run that ends because it is refused, if it says whom to tell."""
+        if obj["kind"] != "Run":
+            return plan
+        try:
+            run = parse(Run, obj)
+        except InvalidSpec:
+            return plan
+        namespace, ref = run.metadata.namespace, run.spec.workflow_ref
+        found = self._world.workflow(namespace, ref.name) if ref else None
+        execution = merge_execution(run, found if isinstance(found, Workflow) else None)
+        name = execution.project_ref.name if execution.project_ref else ""
+        return announce(
+            plan,
+            run,
+            workflow=found,
+            project=self._world.project(namespace, name),
+            before=None,
+            now=self._clock(),
+        )
 
     async def _project(self, key: Key, obj: Object) -> Plan:
         project = parse(Project, obj)
@@ -135,8 +163,10 @@ class Reconcilers:
     async def _run(self, key: Key, obj: Object) -> Plan:
         run = parse(Run, obj)
         if run.is_finished:
-            return reconcile_run(run, RunObserved(), self._settings, self._clock())
+            return self._ended_run(key, run)
         seen = replace(self._observe_run(key, run), ahead=self._world.ahead(obj))
+        if any(is_over(pod) for pod in seen.pods):
+            seen = replace(seen, before=self._last_end(key, run))
         if seen.pods:
             seen = replace(
                 seen,
@@ -146,6 +176,19 @@ class Reconcilers:
         elif seen.jobs:
             seen = replace(seen, refusal=await self._inquiry.refusal(key.namespace, seen.jobs))
         return reconcile_run(run, seen, self._settings, self._clock())
+
+    def _ended_run(self, key: Key, run: Run) -> Plan:
+        outcomes: Mapping[int, Outcome] = {}
+        if is_pending(run):
+            outcomes = self._notifier.offer(key, run)
+        else:
+            self._notifier.forget(key)
+        seen = RunObserved(outcomes=outcomes)
+        return reconcile_run(run, seen, self._settings, self._clock())
+
+    def _last_end(self, key: Key, run: Run) -> Phase | None:
+        workflow = run.spec.workflow_ref
+        return self._world.last_end(key.namespace, workflow.name) if workflow else None
 
     def _observe_run(self, key: Key, run: Run) -> RunObserved:
         jobs = self._world.labelled("Job", labels.RUN, key.name, key.namespace)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from labfunctions_operator.api import labels
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project
-from labfunctions_operator.api.run import FINAL_PHASES, Run
+from labfunctions_operator.api.run import FINAL_PHASES, Phase, Run
 from labfunctions_operator.api.types import Model
 from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.errors import InvalidSpec
@@ -28,6 +28,7 @@ _BY_WORKFLOW = "workflow"
 _LIVE = "live"
 _BY_SCHEDULE = "schedule"
 _QUEUE = "queue"
+_ENDED = "ended"
 
 
 class WatchedByKopf(Cache):
@@ -69,6 +70,7 @@ class World:
                     _LIVE: lambda obj: ["live"] if _live(obj) else [],
                     _BY_SCHEDULE: _schedule,
                     _QUEUE: lambda obj: _schedule(obj) if _live(obj) else (),
+                    _ENDED: _ended,
                 }
             ),
             "Job": Cache(),
@@ -114,6 +116,15 @@ class World:
             return None
         before = [r for r in self._queue(run) if r.tick < run.tick]
         return max(before, key=_tick).name if before else None
+
+    def last_end(self, namespace: str, workflow: str) -> Phase | None:
+        """Return how the last Run of a Workflow ended, unless by being cancelled."""
+        ends = [
+            (str(obj["status"].get("completionTime") or ""), obj["status"]["phase"])
+            for obj in self.caches["Run"].by_index(_ENDED, workflow, namespace)
+            if obj["status"]["phase"] in ("Succeeded", "Failed")
+        ]
+        return max(ends)[1] if ends else None
 
     def all_keys(self) -> list[Key]:
         """Return the keys of all objects of our kinds; what has dependents comes first."""
@@ -204,6 +215,10 @@ def _tick(run: ScheduledRun) -> datetime:
 
 def _live(obj: Object) -> bool:
     return (obj.get("status") or {}).get("phase") not in FINAL_PHASES
+
+
+def _ended(obj: Object) -> Iterable[str]:
+    return [] if _live(obj) else _ref(obj, "workflowRef")
 
 
 def _ref(obj: Object, field: str) -> Iterable[str]:

@@ -1,1 +1,1 @@
-"""What the operator knows of the world outside of Kubernetes: git repositories and S3 stores."""
+"""What the operator knows of the world outside of Kubernetes: git, stores, and who is told."""

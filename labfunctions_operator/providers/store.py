@@ -129,6 +129,21 @@ class Store:
                 HttpMethod="PUT",
             )
 
+    def sign_get(self, key: str, *, expires: int) -> str:
+        """Signs a URL that may read this one key, for some seconds; the same limits hold."""
+        with self._translated("sign a link"):
+            return self._client.generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self._bucket, "Key": self._key(key)},
+                ExpiresIn=min(expires, SIGNATURE_LIMIT),
+                HttpMethod="GET",
+            )
+
+    def key_of(self, uri: str) -> str | None:
+        """Returns the key of what `uri` names, or None where that is not in this store."""
+        start = self.uri("")
+        return uri.removeprefix(start) if uri.startswith(start) else None
+
     def uri(self, key: str) -> str:
         """Names an object for people and for other tools."""
         return f"s3://{self._bucket}/{self._key(key)}"
@@ -189,6 +204,17 @@ class Store:
             answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
             with answer["Body"] as body:
                 return body.read()
+
+    def get_short(self, key: str, limit: int) -> bytes | None:
+        """Reads an object of at most so many bytes; a longer one is None.
+
+        Raises:
+            NotFound: Nothing has been written under this key.
+        """
+        with self._translated(f"read {key}"):
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
+            with answer["Body"] as body:
+                return None if answer["ContentLength"] > limit else body.read(limit)
 
     def _key(self, key: str) -> str:
         return f"{self._prefix}/{key}" if self._prefix else key

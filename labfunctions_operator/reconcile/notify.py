@@ -99,7 +99,7 @@ def is_pending(run: Run) -> bool:
     return any(d.state == PENDING for d in run.status.notifications or ())
 
 
-def record(run: Run, outcomes: Mapping[int, Outcome], now: datetime) -> Plan:
+def with_outcomes(run: Run, outcomes: Mapping[int, Outcome], now: datetime) -> Plan:
     """Put on record what became of messages, by their place in the status."""
     before = run.status.notifications or []
     after = [

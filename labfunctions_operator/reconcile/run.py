@@ -16,7 +16,7 @@ from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.admission import Blocked, admit
 from labfunctions_operator.reconcile.attempt import Current, find_current, with_end
 from labfunctions_operator.reconcile.execution import merge_execution
-from labfunctions_operator.reconcile.notify import Outcome, announce, is_pending, record
+from labfunctions_operator.reconcile.notify import Outcome, announce, is_pending, with_outcomes
 from labfunctions_operator.reconcile.plan import Event, Plan, Ref
 from labfunctions_operator.reconcile.pods import (
     PodEvent,
@@ -111,7 +111,7 @@ class RunObserved:
 def reconcile_run(run: Run, seen: RunObserved, settings: Settings, now: datetime) -> Plan:
     """Decide what a Run needs next, from what exists now; never from what happened."""
     if run.is_finished:
-        return record(run, seen.outcomes, now) if is_pending(run) else _expire(run, now)
+        return with_outcomes(run, seen.outcomes, now) if is_pending(run) else _expire(run, now)
     current = replace(
         find_current(run, seen.jobs, seen.pods), event=seen.event, node_silent=seen.node_silent
     )

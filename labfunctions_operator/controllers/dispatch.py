@@ -1,0 +1,195 @@
+"""One message from a Run to a server: written, then sent with what a Secret holds."""
+
+import asyncio
+import base64
+import binascii
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from urllib.parse import quote
+
+from labfunctions_operator.api.notification import Email, Event, Slack, Target, Template, Webhook
+from labfunctions_operator.api.run import Run
+from labfunctions_operator.api.times import rfc3339
+from labfunctions_operator.api.types import LocalRef
+from labfunctions_operator.desired import render
+from labfunctions_operator.desired.message import Link, Message, clean, cut, one_line, run_message
+from labfunctions_operator.desired.tail import tail_of
+from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
+from labfunctions_operator.kube.client import KubeClient
+from labfunctions_operator.providers.notify import discord, email, slack, template, webhook
+from labfunctions_operator.providers.notify.gate import Gate, Undeliverable
+from labfunctions_operator.providers.store import Store
+from labfunctions_operator.settings import NotificationSettings
+
+logger = logging.getLogger(__name__)
+
+# Reading a larger notebook for its last lines is not worth it.
+NOTEBOOK_LIMIT = 4 * 1024 * 1024
+TEXT_LIMIT = 2800
+_LABELS = (("notebook", "Notebook"), ("html", "HTML"))
+
+
+class Dispatch:
+    """Writes and sends messages.
+
+    Args:
+        client: Reads the Secrets that targets name.
+        store: Holds what the links show.
+        settings: Where messages may go.
+        clock: The time now.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        store: Store,
+        settings: NotificationSettings,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+
+    async def write(self, run: Run, event: Event, runs: Sequence[str], count: int) -> Message:
+        """Write the message about a Run's end, or about several Runs alike.
+
+        Args:
+            run: It, or the first of them.
+            event: As what it is told.
+            runs: The names of all.
+            count: How many they are.
+        """
+        links, tail = await asyncio.to_thread(self._look_up, run)
+        message = run_message(run, event, links=links, tail=tail, runs=runs, count=count)
+        plan = run.status.snapshot.notify if run.status.snapshot else None
+        return await _in_own_words(message, plan.template if plan else None)
+
+    async def send(self, namespace: str, target: Target, message: Message) -> None:
+        """Send a message to a target of a namespace.
+
+        Raises:
+            Undeliverable: It will never arrive; says why.
+            Transient, Denied: It may arrive later.
+        """
+        gate = Gate.of(self._settings.allowed_hosts, namespace)
+        if target.slack:
+            await self._to_slack(namespace, target.slack, message, gate)
+        elif target.discord:
+            url = await self._value(namespace, target.discord.webhook_secret_ref, "url")
+            await discord.post_to_webhook(render.discord(message), url=url, gate=gate)
+        elif target.webhook:
+            await self._to_webhook(namespace, target.webhook, message, gate)
+        elif target.email:
+            await self._by_mail(namespace, target.email, message, gate)
+        else:
+            raise Undeliverable("the Project has no notification target of this name")
+
+    async def _to_slack(self, namespace: str, target: Slack, message: Message, gate: Gate) -> None:
+        body = render.slack(message)
+        if target.webhook_secret_ref:
+            url = await self._value(namespace, target.webhook_secret_ref, "url")
+            await slack.post_to_webhook(body, url=url, gate=gate)
+        elif target.secret_ref and target.channel:
+            await slack.post_to_channel(
+                body,
+                token=await self._value(namespace, target.secret_ref, "token"),
+                channel=target.channel,
+                base_url=self._settings.slack_url,
+                gate=gate,
+            )
+
+    async def _to_webhook(
+        self, namespace: str, target: Webhook, message: Message, gate: Gate
+    ) -> None:
+        url = target.url or ""
+        if target.secret_ref:
+            url = await self._value(namespace, target.secret_ref, "url")
+        headers = {}
+        if target.headers_secret_ref:
+            secret = await self._secret(namespace, target.headers_secret_ref)
+            headers = {name: value.strip() for name, value in secret.items()}
+        is_event = target.format == "CloudEvents"
+        await webhook.post(
+            render.cloud_event(message) if is_event else render.json_body(message),
+            url=url,
+            headers=headers,
+            content_type=webhook.CLOUD_EVENTS if is_event else webhook.JSON,
+            gate=gate,
+        )
+
+    async def _by_mail(self, namespace: str, target: Email, message: Message, gate: Gate) -> None:
+        secret = await self._secret(namespace, target.smtp_secret_ref)
+        server = email.SmtpServer.of({k: v.strip() for k, v in secret.items()})
+        try:
+            mail = render.mail(message, sender=server.sender, to=target.to)
+        except (ValueError, IndexError):
+            raise Undeliverable("the Secret's key from is no mail address") from None
+        await email.hand_in(mail, server, gate)
+
+    async def _value(self, namespace: str, ref: LocalRef, key: str) -> str:
+        value = (await self._secret(namespace, ref)).get(key, "").strip()
+        if not value:
+            raise Undeliverable(f"Secret {ref.name} has no key {key}")
+        return value
+
+    async def _secret(self, namespace: str, ref: LocalRef) -> dict[str, str]:
+        try:
+            secret = await self._client.get("v1", "Secret", namespace, ref.name)
+            data = secret.get("data") or {}
+            return {name: base64.b64decode(value).decode() for name, value in data.items()}
+        except (NotFound, InvalidSpec):
+            raise Undeliverable(f"Secret {ref.name} does not exist in this namespace") from None
+        except (binascii.Error, UnicodeDecodeError):
+            raise Undeliverable(f"Secret {ref.name} holds what is not text") from None
+
+    def _look_up(self, run: Run) -> tuple[list[Link], list[str]]:
+        """Say where the results lie, and what was printed last; blocks while the store answers."""
+        outputs = run.status.outputs
+        if outputs is None:
+            return self._console(run), []
+        uris = {"notebook": outputs.notebook, "html": outputs.html}
+        links = self._console(run) or [
+            self._link(label, uri) for name, label in _LABELS if (uri := uris[name])
+        ]
+        key = self._store.key_of(outputs.notebook) if outputs.notebook else None
+        if key is None:
+            return links, []
+        try:
+            return links, tail_of(self._store.get_short(key, NOTEBOOK_LIMIT) or b"")
+        except (Transient, Denied, NotFound) as error:
+            logger.warning("a message goes without its last lines of output: %s", error)
+            return links, []
+
+    def _console(self, run: Run) -> list[Link]:
+        prefix = self._settings.console_url.rstrip("/")
+        path = f"{quote(run.metadata.namespace)}/{quote(run.metadata.name)}"
+        return [Link(label="Run", url=f"{prefix}/runs/{path}")] if prefix else []
+
+    def _link(self, label: str, uri: str) -> Link:
+        life, key = self._settings.link_seconds, self._store.key_of(uri)
+        if not life or key is None:
+            return Link(label=label, url=uri)
+        try:
+            url = self._store.sign_get(key, expires=life)
+        except (Transient, Denied):
+            return Link(label=label, url=uri)
+        until = rfc3339(self._clock() + timedelta(seconds=life))
+        return Link(label=label, url=url, expires=until)
+
+
+async def _in_own_words(message: Message, own: Template | None) -> Message:
+    """Let a Project's template replace title and text; where it fails, that is said instead."""
+    sources = {n: s for n in ("title", "text") if own and (s := getattr(own, n))}
+    if not sources:
+        return message
+    variables = {**render.json_body(message), "facts": dict(message.facts)}
+    try:
+        said = await template.render(sources, variables)
+    except Undeliverable as error:
+        summary = f"{message.summary} ({error})"
+        return replace(message, summary=one_line(summary, TEXT_LIMIT))
+    text = cut(clean(said["text"]).strip(), TEXT_LIMIT) if "text" in said else None
+    return replace(message, title=one_line(said.get("title", message.title), 150), text=text)
