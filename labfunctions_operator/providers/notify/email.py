@@ -51,7 +51,7 @@ class SmtpServer:
         if tls not in _PORTS:
             raise Undeliverable("the Secret's key tls is none of starttls, implicit, none")
         port = secret.get("port") or str(_PORTS[tls])
-        if not port.isdigit() or not 0 < int(port) < 65536:
+        if not port.isdecimal() or not 0 < int(port) < 65536:
             raise Undeliverable("the Secret's key port is no port")
         if tls == "none" and secret.get("password"):
             raise Undeliverable("a password is sent only with tls: starttls or implicit")
@@ -96,8 +96,6 @@ async def hand_in(message: EmailMessage, server: SmtpServer, gate: Gate) -> None
         raise Undeliverable(f"{server.host}: TLS: {error.reason or 'refused'}") from None
     except (OSError, TimeoutError) as error:
         raise Transient(f"{server.host}: {type(error).__name__}") from None
-    finally:
-        connection.close()
     if refused:
         raise Undeliverable(f"{server.host} refuses {', '.join(sorted(refused))[:300]}")
 

@@ -70,7 +70,8 @@ async def post_to_channel(
             raise _refusal(error) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise transient(error, host) from None
-        except (SlackClientError, ValueError):
+        except (SlackClientError, ValueError, AttributeError):
+            # The SDK takes for granted that an answer is an object.
             raise Transient(f"{host}: no answer of Slack's") from None
 
 

@@ -99,6 +99,8 @@ async def send(post: Post, gate: Gate) -> Answer:
                 if not 300 <= answer.status < 400:
                     return _accepted(answer)
                 url = _next(url, answer)
+    except aiohttp.InvalidURL:
+        raise Undeliverable("the URL is not one") from None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise transient(error, urlsplit(url).hostname or "") from None
     raise Undeliverable("the server redirects too often")
