@@ -90,8 +90,28 @@ def test_default_configuration_of_the_operator(render: Callable[..., Any]) -> No
             "port": 8080,
         },
         "metrics": {"port": 9090},
+        "notifications": {
+            "allowedHosts": {"*": ["*"]},
+            "slackUrl": "https://slack.com/api/",
+            "consoleUrl": "",
+            "linkSeconds": 0,
+        },
         "cacheDir": "/var/cache/labfunctions",
     }
+
+
+def test_where_messages_may_go_and_what_they_link_to(render: Callable[..., Any]) -> None:
+    hosts = "notifications.allowedHosts.team={alerts.team.svc:8080,[::1]:25,*.example.com}"
+    console = "notifications.consoleUrl=https://console.example.com"
+    said = Settings.model_validate(render(hosts, console, *EXTERNAL_STORE).config).notifications
+
+    assert said.allowed_hosts == {
+        "*": ["*"],
+        "team": ["alerts.team.svc:8080", "[::1]:25", "*.example.com"],
+    }
+    assert said.console_url == "https://console.example.com"
+    # Only the embedded store cannot be reached from where people read.
+    assert said.link_seconds == 86400
 
 
 def test_buildkitd_knows_plain_http_hosts(render: Callable[..., Any]) -> None:
@@ -255,6 +275,12 @@ def test_services_select_the_pods_of_their_own_part_only(render: Callable[..., A
         ("images.opertor=x", "opertor"),
         ("images.store=", "/images/store"),
         ("existingSecrets.store=Not A Name", "/existingSecrets/store"),
+        ("notifications.allowedHosts.team={http://a}", "/notifications/allowedHosts/team/0"),
+        ("notifications.allowedHosts.team={*.a:80}", "/notifications/allowedHosts/team/0"),
+        ("notifications.allowedHosts.Team={a}", "invalid propertyName 'Team'"),
+        ("notifications.linkSeconds=604801", "/notifications/linkSeconds"),
+        ("notifications.consoleUrl=console", "/notifications/consoleUrl"),
+        ("notifications.slackUrl=https://slack.com/api", "/notifications/slackUrl"),
         ("builder.enabled=false", "set builder.external.address"),
         ("registry.enabled=false", "set registry.external.push"),
         ("store.enabled=false", "set store.external.bucket"),

@@ -102,7 +102,7 @@ async def post(url: str, gate: Gate) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1"])
 async def test_loopback_is_refused_however_it_is_written(host: str) -> None:
     async with http_server() as server:
-        with pytest.raises(Undeliverable, match="public address|not one"):
+        with pytest.raises(Undeliverable, match=r"public address|not one"):
             await post(f"http://{host}:{server.port}/", ANYWHERE)
     assert server.requests == []
 

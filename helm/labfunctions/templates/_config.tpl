@@ -25,6 +25,10 @@
 {{- if include "labfunctions.storeSecret" . -}}
 {{- $_ := set $store "credentialsDir" "/etc/labfunctions/store" -}}
 {{- end -}}
+{{- $links := int .Values.notifications.linkSeconds -}}
+{{- if .Values.store.enabled -}}
+{{- $links = 0 -}}
+{{- end -}}
 {{- dict
   "namespace" $ns
   "images" (dict
@@ -38,6 +42,11 @@
     "keyFile" "/etc/labfunctions/reports/key"
     "port" 8080)
   "metrics" (dict "port" 9090)
+  "notifications" (dict
+    "allowedHosts" .Values.notifications.allowedHosts
+    "slackUrl" .Values.notifications.slackUrl
+    "consoleUrl" .Values.notifications.consoleUrl
+    "linkSeconds" $links)
   "cacheDir" "/var/cache/labfunctions"
   | toYaml -}}
 {{- end }}
