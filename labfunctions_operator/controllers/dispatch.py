@@ -191,5 +191,5 @@ async def _in_own_words(message: Message, own: Template | None) -> Message:
     except Undeliverable as error:
         summary = f"{message.summary} ({error})"
         return replace(message, summary=one_line(summary, TEXT_LIMIT))
-    text = cut(clean(said["text"]).strip(), TEXT_LIMIT) if "text" in said else None
-    return replace(message, title=one_line(said.get("title", message.title), 150), text=text)
+    text = cut(clean(said.get("text", "")).strip(), TEXT_LIMIT) or None
+    return replace(message, title=one_line(said.get("title", ""), 150) or message.title, text=text)

@@ -49,17 +49,23 @@ class _Hand:
 
 @dataclass(eq=False)
 class _Parcel:
-    """One message to send, for one Run or for several alike."""
+    """One message to send, for one Run or for several alike.
+
+    Attributes:
+        due: When it is tried next.
+        last_try: When it is given up.
+    """
 
     target: Target
     event: Event
     run: Run | None
     message: Message | None
     due: float
+    last_try: float
     group: tuple[str, ...] | None = None
     runs: list[str] = field(default_factory=list)
     members: list[tuple[_Hand, int]] = field(default_factory=list)
-    last_try: float | None = None
+    was_tried: bool = False
 
 
 @dataclass(eq=False)
@@ -131,7 +137,7 @@ class Notifier:
         """Send a message that no Run's status records, such as of a missed tick."""
         hand = _Hand(key, "")
         for place, delivery in enumerate(deliveries):
-            parcel = _Parcel(delivery.target, delivery.event, None, message, due=self._clock())
+            parcel = _parcel(delivery, self._clock(), message=message)
             parcel.members.append((hand, place))
             self._enqueue(key.namespace, parcel)
 
@@ -155,15 +161,13 @@ class Notifier:
         lane = self._lanes.get(_place(hand.key.namespace, delivery.target))
         if group and lane:
             for parcel in lane.parcels:
-                if parcel.group == group and parcel.last_try is None:
+                if parcel.group == group and not parcel.was_tried:
                     parcel.members.append((hand, place))
                     parcel.runs += [run.metadata.name] * (len(parcel.runs) < NAMES_LIMIT)
                     return
         if not wait:
             hand.fresh.add(place)
-        parcel = _Parcel(
-            delivery.target, delivery.event, run, None, due=self._clock() + wait, group=group
-        )
+        parcel = _parcel(delivery, self._clock() + wait, run=run, group=group)
         parcel.runs.append(run.metadata.name)
         parcel.members.append((hand, place))
         self._enqueue(hand.key.namespace, parcel)
@@ -201,11 +205,10 @@ class Notifier:
             del self._lanes[where]
 
     async def _deliver(self, lane: _Lane, parcel: _Parcel) -> None:
-        if parcel.last_try is None:
-            parcel.last_try = self._clock() + PATIENCE
-        elif lane.failures and self._clock() > parcel.last_try:
+        if lane.failures and self._clock() > parcel.last_try:
             self._settle(parcel, Outcome(state="Failed", message=lane.error))
             return
+        parcel.was_tried = True
         try:
             async with self._slots, asyncio.timeout(TRY_TIMEOUT):
                 await self._send(lane, parcel)
@@ -237,7 +240,6 @@ class Notifier:
             delay = max(delay, error.retry_after)
         delay *= 1 + self._random() / 4
         lane.not_before = self._clock() + delay
-        assert parcel.last_try is not None
         if lane.not_before > parcel.last_try:
             self._settle(parcel, Outcome(state="Failed", message=lane.error))
             return
@@ -263,6 +265,25 @@ class Notifier:
             return
         hand.told = len(hand.outcomes)
         self._on_outcome(hand.key)
+
+
+def _parcel(
+    delivery: Delivery,
+    due: float,
+    *,
+    run: Run | None = None,
+    message: Message | None = None,
+    group: tuple[str, ...] | None = None,
+) -> _Parcel:
+    return _Parcel(
+        target=delivery.target,
+        event=delivery.event,
+        run=run,
+        message=message,
+        due=due,
+        last_try=due + PATIENCE,
+        group=group,
+    )
 
 
 def _place(namespace: str, target: Target) -> Place:

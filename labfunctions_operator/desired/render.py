@@ -1,7 +1,7 @@
 """A message as each medium takes it: escaped, mentioning nobody, and within its limits."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from email.message import EmailMessage
 from email.policy import SMTP
 from typing import Any
@@ -27,7 +27,7 @@ def subject(message: Message) -> str:
 def plain(message: Message) -> str:
     """Return the message as plain text."""
     parts = [message.title]
-    if message.text is not None:
+    if message.text:
         parts.append(message.text)
     else:
         width = max((len(name) for name, _ in message.facts), default=0) + 2
@@ -63,14 +63,14 @@ def slack(message: Message) -> dict[str, Any]:
     blocks: list[dict[str, Any]] = [
         {"type": "header", "text": _plain_text(cut(f"{sign} {message.title}", 150))}
     ]
-    if message.text is not None:
+    if message.text:
         blocks.append({"type": "section", "text": _plain_text(cut(message.text, 2900))})
     else:
         if message.summary:
             blocks.append({"type": "section", "text": _plain_text(message.summary)})
-        fields = [_mrkdwn(f"*{name}*\n{_slack(value)}") for name, value in message.facts]
-        if fields:
-            blocks.append({"type": "section", "fields": fields[:10]})
+        for five in (message.facts[:5], message.facts[5:10]):
+            if five:
+                blocks.append({"type": "section", "fields": [*_table(five)]})
         if message.tail:
             blocks.append({"type": "section", "text": _mrkdwn(_slack_code(message.tail))})
     if message.links:
@@ -100,14 +100,14 @@ def discord(message: Message) -> dict[str, Any]:
         for link in message.links
     )
     body, facts = message.summary, message.facts
-    if message.text is not None:
+    if message.text:
         body, facts = message.text, ()
     embed["fields"] = [
         {"name": name, "value": cut(_discord(value), 900), "inline": len(value) <= 40}
         for name, value in facts
     ]
     parts = [_fitting(_discord, body, 2000)]
-    if message.tail and message.text is None:
+    if message.tail and not message.text:
         parts.append("```\n" + "\n".join(_code(x) for x in message.tail) + "\n```")
     parts.append(links if len(links) <= 1800 else "")
     embed["description"] = "\n".join(part for part in parts if part)
@@ -118,7 +118,7 @@ def discord(message: Message) -> dict[str, Any]:
 
 def json_body(message: Message) -> dict[str, Any]:
     """Return the message for a program."""
-    said = {} if message.text is None else {"text": message.text}
+    said = {} if not message.text else {"text": message.text}
     return {
         "id": message.id,
         "title": message.title,
@@ -157,6 +157,13 @@ def _plain_text(text: str) -> dict[str, Any]:
 
 def _mrkdwn(text: str) -> dict[str, Any]:
     return {"type": "mrkdwn", "text": text, "verbatim": True}
+
+
+def _table(facts: Iterable[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """Slack sets fields in two columns; what users wrote is no markup in plain text."""
+    for name, value in facts:
+        yield _mrkdwn(f"*{name}*")
+        yield _plain_text(cut(value, 380))
 
 
 def _slack(text: str) -> str:

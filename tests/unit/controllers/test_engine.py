@@ -3,44 +3,19 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from virtual_loop import play
 
 from labfunctions_operator.controllers.engine import Engine
 from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
 from labfunctions_operator.reconcile.plan import Key
 
 A, B = Key("Run", "team", "a"), Key("Run", "team", "b")
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """Jumps to the next timer instead of waiting for it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._now = 0.0
-        self._select = self._selector.select  # type: ignore[attr-defined]
-        self._selector.select = self._jump  # type: ignore[attr-defined]
-
-    def time(self) -> float:
-        return self._now
-
-    def _jump(self, timeout: float | None) -> Any:
-        ready = self._select(0)
-        if not ready:
-            assert timeout is not None, "everybody waits for ever"
-            self._now += timeout
-        return ready
-
-
-def play(coroutine: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(coroutine)
 
 
 @dataclass
@@ -411,8 +386,7 @@ def test_engine_runs_every_enqueued_key_in_time_and_never_twice_at_once(
             assert later[0] <= time + after + slack
         assert len(recorder.starts) <= len(actions) + len(outcomes)
 
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(scenario())
+    play(scenario())
 
 
 def test_depth_tells_what_is_due_from_what_comes_later() -> None:

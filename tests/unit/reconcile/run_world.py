@@ -17,7 +17,7 @@ from world import World, now_of, pod_runs
 
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project
-from labfunctions_operator.api.run import Progress, Run
+from labfunctions_operator.api.run import Phase, Progress, Run
 from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.attempt import next_number
@@ -58,6 +58,7 @@ class RunWorld(World):
         self.node_silent = False
         self.progress: Progress | None = None
         self.ahead: str | None = None
+        self.before: Phase | None = None
         self.events: list[Event] = []
 
     @property
@@ -71,7 +72,10 @@ class RunWorld(World):
 
     @property
     def condition(self) -> tuple[str, str, str]:
-        [found] = self.status["conditions"]
+        return self.condition_of("Succeeded")
+
+    def condition_of(self, type: str) -> tuple[str, str, str]:
+        [found] = [c for c in self.status["conditions"] if c["type"] == type]
         return found["status"], found["reason"], found["message"]
 
     @property
@@ -112,7 +116,8 @@ class RunWorld(World):
         return replace(self.observed(), event=self.event, node_silent=self.node_silent)
 
     def decide(self) -> Plan:
-        return reconcile_run(self.run, self.asked(), self.settings, now_of(self))
+        seen = replace(self.asked(), before=self.before)
+        return reconcile_run(self.run, seen, self.settings, now_of(self))
 
     def execute(self, plan: Plan) -> None:
         count = self.writes.count("status")

@@ -1,0 +1,231 @@
+"""What messages say, and how each medium gets it: whole, escaped and short enough."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from objects import make_run, make_workflow, stamp
+
+from labfunctions_operator.desired import render
+from labfunctions_operator.desired.message import (
+    Link,
+    Message,
+    missed_message,
+    one_line,
+    run_message,
+)
+
+NASTY = "<!channel> @everyone @here <@U1> *b* _i_ ~s~ `c` ```x``` [l](http://e.vil) & <b>"
+LINK = Link(label="Notebook", url="https://s3.example.com/n?a=1&b=2", expires=stamp(60))
+
+
+def failed_run(text: str = "no wine left", name: str = "report-7", **status: Any) -> Any:
+    return make_run(
+        name,
+        status={
+            "phase": "Failed",
+            "snapshot": {
+                "project": "demo",
+                "workflow": "report",
+                "image": "i",
+                "retries": {"limit": 2},
+            },
+            "attempts": [{"number": n, "job": f"j-{n}"} for n in (1, 2, 3)],
+            "failure": {
+                "reason": "NotebookError",
+                "cell": {"index": 2, "source": f"drink({text!r})"},
+                "exception": {"name": "ValueError", "message": text},
+            },
+            "outputs": {"notebook": "s3://b/n.ipynb"},
+            "startTime": stamp(-125),
+            "completionTime": stamp(),
+            "durationSeconds": 125,
+            "conditions": [
+                {
+                    "type": "Succeeded",
+                    "status": "False",
+                    "reason": "NotebookError",
+                    "message": f"cell 2 raised ValueError: {text}",
+                    "lastTransitionTime": stamp(),
+                }
+            ],
+            **status,
+        },
+    )
+
+
+def message(text: str = "no wine left", **about: Any) -> Message:
+    return run_message(failed_run(text), "Failed", **about)
+
+
+def test_a_failure_says_what_a_person_asks_first() -> None:
+    said = message(tail=["loading", "drinking"], links=[LINK])
+    assert said.title == "report failed: NotebookError"
+    assert said.summary == "cell 2 raised ValueError: no wine left"
+    assert dict(said.facts) == {
+        "Workflow": "team/report",
+        "Run": "team/report-7",
+        "Started by": "request",
+        "Duration": "2 min 5 s",
+        "Attempt": "3 of 3",
+        "Cell": "2: drink('no wine left')",
+        "Exception": "ValueError: no wine left",
+    }
+    assert said.tail == ("loading", "drinking")
+    assert said.id == f"{failed_run().metadata.uid}.failed"
+
+
+@pytest.mark.parametrize(
+    ("event", "title"), [("Succeeded", "report succeeded"), ("Recovered", "report works again")]
+)
+def test_titles_of_good_news(event: Any, title: str) -> None:
+    assert run_message(failed_run(failure=None), event).title == title
+
+
+def test_several_failures_alike_are_one_message_with_a_count() -> None:
+    names = [f"r-{n}" for n in range(40)]
+    said = message(runs=names, count=500)
+    assert said.title == "report failed 500 times: NotebookError"
+    assert dict(said.facts)["Runs"].endswith("r-19 and 480 more")
+    assert render.json_body(said)["count"] == 500
+
+
+def test_who_started_a_run() -> None:
+    run = failed_run()
+    due = {"labfunctions.io/scheduled-at": "2026-01-01T06:00:00Z"}
+    scheduled = run.but(metadata=run.metadata.but(annotations=due))
+    facts = dict(run_message(scheduled, "Failed").facts)
+    assert facts["Started by"] == "the schedule, for 2026-01-01T06:00:00Z"
+    repeat = make_run("again", notebook=None, **{"from": "first"})
+    assert dict(run_message(repeat, "Failed").facts)["Started by"] == "a repeat of first"
+
+
+def test_a_run_that_never_started() -> None:
+    said = run_message(make_run(status={"phase": "Failed"}), "Failed")
+    assert (said.title, said.summary) == ("report failed", "")
+    for write in (render.plain, render.slack, render.discord, render.cloud_event):
+        assert write(said)
+
+
+def test_a_missed_tick() -> None:
+    said = missed_message(make_workflow(), due=stamp(), count=3, reason="the operator was down")
+    assert said.title == "report missed its schedule 3 times"
+    assert said.summary == f"not started 3 times, last due {stamp()}: the operator was down"
+    event = render.cloud_event(said)
+    assert event["type"] == "io.labfunctions.run.missed"
+    assert event["source"].endswith("/namespaces/team/workflows/report")
+
+
+def test_the_end_of_the_output_is_kept_and_cut_to_what_a_message_holds() -> None:
+    said = message(tail=[f"line {n} " + "x" * 500 for n in range(100)])
+    assert said.tail[-1].startswith("line 99 ")
+    assert sum(map(len, said.tail)) <= 1500
+    assert message(tail=[str(n) for n in range(100)]).tail == tuple(map(str, range(88, 100)))
+
+
+def test_plain_text_says_all_of_it() -> None:
+    text = render.plain(message(tail=["loading"], links=[LINK]))
+    assert text.startswith("report failed: NotebookError\n\ncell 2 raised")
+    assert "\nException:  ValueError: no wine left\n" in text
+    assert "\nLast lines of output:\n  loading\n" in text
+    assert text.endswith(f"Notebook: {LINK.url} (works until {stamp(60)})\n")
+
+
+def parts_of(said: Any) -> list[Any]:
+    return [
+        part
+        for block in said["blocks"]
+        for part in [block.get("text"), *block.get("fields", []), *block.get("elements", [])]
+        if part is not None
+    ]
+
+
+def test_slack_gets_no_mention_and_no_markup_of_a_users() -> None:
+    said = render.slack(message(NASTY, tail=[NASTY], links=[LINK]))
+    shown = json.dumps(said, ensure_ascii=False)
+    allowed = {f"<{LINK.url.replace('&', '&amp;')}|Notebook>"}
+    assert set(re.findall(r"<[^>]*>", shown)) == allowed
+    assert not re.search(r"@(everyone|here|channel)", shown)
+    marked = [part["text"] for part in parts_of(said) if part["type"] == "mrkdwn"]
+    [code] = [text for text in marked if "```" in text]
+    assert code.count("```") == 2, "the code block ends where it should"
+    assert not any("*b*" in text for text in marked if text is not code)
+    assert "&lt;!channel&gt;" in said["text"]
+
+
+def test_discord_gets_no_mention_and_no_markup_of_a_users() -> None:
+    said = render.discord(message(NASTY, tail=[NASTY], links=[LINK]))
+    assert said["allowed_mentions"] == {"parse": []}
+    [embed] = said["embeds"]
+    shown = embed["description"]
+    assert not re.search(r"@(everyone|here|<)", json.dumps(said, ensure_ascii=False))
+    assert shown.count("```") == 2
+    assert r"\[l\]\(http" in shown
+    assert f"[Notebook]({LINK.url}) (works until" in shown
+
+
+def test_links_that_are_no_addresses_are_only_named() -> None:
+    said = message(links=[Link(label="Notebook", url="s3://b/n.ipynb")])
+    assert "`s3://b/n.ipynb`" in json.dumps(render.slack(said))
+    assert "](" not in render.discord(said)["embeds"][0]["description"]
+
+
+def test_cloud_events_have_what_the_specification_requires() -> None:
+    event = render.cloud_event(message(links=[LINK]))
+    assert event["specversion"] == "1.0"
+    assert event["id"] == message().id
+    assert event["type"] == "io.labfunctions.run.failed"
+    assert event["source"] == "/apis/labfunctions.io/v1alpha1/namespaces/team/runs/report-7"
+    assert event["time"] == stamp()
+    data = event["data"]
+    assert data["exception"] == {"name": "ValueError", "message": "no wine left"}
+    assert data["links"] == [{"label": "Notebook", "url": LINK.url, "expires": LINK.expires}]
+
+
+def test_a_mail_has_one_subject_and_the_same_id_for_every_try() -> None:
+    first = render.mail(message("a\r\nBcc: x@y.z"), sender="a@b.c", to=["d@e.f"])
+    assert first["Subject"] == "[team] report failed: NotebookError"
+    assert first["Bcc"] is None
+    again = render.mail(message(), sender="a@b.c", to=["d@e.f"])
+    assert again["Message-ID"] == first["Message-ID"]
+
+
+def test_what_a_reader_cannot_see_is_left_out() -> None:
+    assert one_line("a\u202eb\u200b\x00\x1b[31mc\n\n d") == "ab[31mc d"
+
+
+TEXTS = st.one_of(
+    st.text(max_size=400),
+    st.text(alphabet="<>&@`*_[]()|\\\n\r\u202e😀", max_size=3000),
+    st.just("<" * 6000),
+)
+
+
+@given(text=TEXTS, line=TEXTS, own=st.one_of(st.none(), TEXTS))
+def test_every_medium_takes_whatever_a_notebook_says(text: str, line: str, own: str | None) -> None:
+    said = message(text, tail=[line] * 30, links=[LINK], runs=["r"] * 30, count=30)
+    if own is not None:
+        said = Message(**{**vars(said), "text": own[:2800]})
+    slack = render.slack(said)
+    assert len(slack["text"]) <= 8000
+    for block in slack["blocks"]:
+        for part in [block.get("text"), *block.get("elements", [])]:
+            assert part is None or 0 < len(part["text"]) <= 3000
+        fields = block.get("fields", [])
+        assert len(fields) <= 10
+        assert all(len(field["text"]) <= 2000 for field in fields)
+    assert len(slack["blocks"][0]["text"]["text"]) <= 150
+    [embed] = render.discord(said)["embeds"]
+    assert 0 < len(embed["title"]) <= 256
+    assert len(embed["description"]) <= 4096
+    assert all(0 < len(f["value"]) <= 1024 for f in embed["fields"])
+    parts = [embed["title"], embed["description"], embed["footer"]["text"]]
+    parts += [f["name"] + f["value"] for f in embed["fields"]]
+    assert sum(map(len, parts)) <= 6000
+    mail = render.mail(said, sender="a@b.c", to=["d@e.f"])
+    assert len(mail["Subject"]) <= 200
+    assert len(mail.as_bytes()) <= 64 * 1024
+    assert len(json.dumps(render.cloud_event(said))) <= 64 * 1024
