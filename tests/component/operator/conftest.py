@@ -18,6 +18,7 @@ from tests.providers.provider_servers import HttpGit, Repository, S3Server, free
 from . import process
 from .api import Api
 from .bench import Bench
+from .inbox import Inbox
 from .kubelet import Kubelet
 from .objects import notebook
 from .process import Footprint, OperatorProcess
@@ -110,18 +111,36 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="package")
+def inbox_server() -> Iterator[Inbox]:
+    inbox = Inbox()
+    inbox.start()
+    yield inbox
+    inbox.stop()
+
+
+@pytest.fixture
+def inbox(inbox_server: Inbox) -> Iterator[Inbox]:
+    """Where messages go; empty, and well again after each test."""
+    inbox_server.reset()
+    yield inbox_server
+    inbox_server.reset()
+
+
+@pytest.fixture(scope="package")
 def _operator(
     control_plane: ControlPlane,
     kubectl: Kubectl,
     api: Api,
     store: S3Server,
     tmp_path_factory: pytest.TempPathFactory,
+    *,
+    inbox_server: Inbox,
 ) -> Iterator[OperatorProcess]:
     folder = tmp_path_factory.mktemp("operator")
     process.grant_rights(kubectl)
     kubeconfig = folder / "kubeconfig"
     process.write_kubeconfig(control_plane, kubectl, kubeconfig)
-    config = process.write_config(folder, store, free_port())
+    config = process.write_config(folder, store, free_port(), inbox_server)
     operator = OperatorProcess(config, kubeconfig, folder / "operator.log")
     yield operator
     assert operator.stop() == 0

@@ -22,6 +22,7 @@ from tests.providers.provider_servers import S3Server, free_port
 from ..harness import WRITES
 from .api import until
 from .scrape import Scrape, scrape
+from .inbox import Inbox
 
 ROOT = Path(__file__).parents[3]
 NAMESPACE = "labfunctions-system"
@@ -52,7 +53,7 @@ def write_kubeconfig(control: ControlPlane, kubectl: Kubectl, path: Path) -> Non
     path.write_text(yaml.safe_dump(admin))
 
 
-def write_config(folder: Path, store: S3Server, reports_port: int) -> Path:
+def write_config(folder: Path, store: S3Server, reports_port: int, inbox: Inbox) -> Path:
     """Write the operator's configuration with all that it names."""
     tls, credentials = folder / "tls", folder / "store"
     for path, content in {
@@ -89,6 +90,10 @@ def write_config(folder: Path, store: S3Server, reports_port: int) -> Path:
             "port": reports_port,
         },
         "metrics": {"port": free_port()},
+        "notifications": {
+            "allowedHosts": {"*": ["*", inbox.host]},
+            "slackUrl": f"{inbox.url}/slack/api/",
+        },
         "cacheDir": str(folder / "cache"),
     }
     path = folder / "config.yaml"
