@@ -21,8 +21,8 @@ from tests.providers.provider_servers import S3Server, free_port
 
 from ..harness import WRITES
 from .api import until
-from .scrape import Scrape, scrape
 from .inbox import Inbox
+from .scrape import Scrape, scrape
 
 ROOT = Path(__file__).parents[3]
 NAMESPACE = "labfunctions-system"

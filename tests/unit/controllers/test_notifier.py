@@ -18,7 +18,7 @@ from labfunctions_operator.controllers.notifier import PATIENCE, Notifier
 from labfunctions_operator.desired.message import Message, missed_message
 from labfunctions_operator.errors import Denied, Transient
 from labfunctions_operator.providers.notify.gate import Undeliverable
-from labfunctions_operator.reconcile.notify import Outcome, is_pending, record
+from labfunctions_operator.reconcile.notify import Outcome, is_pending, with_outcomes
 from labfunctions_operator.reconcile.plan import Key
 
 Act = Callable[[str], Awaitable[None]]
@@ -116,7 +116,7 @@ class Bench:
             outcomes = self.notifier.offer(key, run)
         else:
             self.notifier.forget(key)
-        plan = record(run, outcomes, at(loop_time()))
+        plan = with_outcomes(run, outcomes, at(loop_time()))
         if plan.status is not None:
             self.writes.append((loop_time(), key))
             self.runs[key] = run.but(status=type(run.status).model_validate(plan.status))

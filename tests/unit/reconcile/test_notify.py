@@ -15,7 +15,7 @@ from labfunctions_operator.reconcile.notify import (
     in_force,
     is_pending,
     missed,
-    record,
+    with_outcomes,
 )
 from labfunctions_operator.reconcile.plan import Plan
 from labfunctions_operator.reconcile.run import RunObserved, reconcile_run
@@ -202,12 +202,18 @@ def test_a_missed_tick_tells_whom_workflow_or_project_say() -> None:
 
 def ended_run(count: int = 2, **spec: Any) -> Any:
     deliveries = [{"event": "Failed", "target": hook(str(n))} for n in range(count)]
-    status = {"phase": "Failed", "completionTime": stamp(), "notifications": deliveries}
+    in_store = {"type": "Recorded", "status": "True", "reason": "Stored", "message": ""}
+    status = {
+        "phase": "Failed",
+        "completionTime": stamp(),
+        "notifications": deliveries,
+        "conditions": [{**in_store, "lastTransitionTime": stamp()}],
+    }
     return make_run(status=status, **spec)
 
 
 def recorded(run: Any, outcomes: dict[int, Outcome]) -> Any:
-    plan = record(run, outcomes, at(9))
+    plan = with_outcomes(run, outcomes, at(9))
     if plan.status is None:
         return run, plan
     return run.but(status=type(run.status).model_validate(plan.status)), plan
