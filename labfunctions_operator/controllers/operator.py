@@ -8,7 +8,7 @@ from typing import Any
 
 from labfunctions_operator.api.labels import MANAGED_BY, PART_OF
 from labfunctions_operator.controllers.archive import Archive
-from labfunctions_operator.controllers.clock import Clock, utc_now
+from labfunctions_operator.controllers.clock import Clock, utc_now, watch_clock
 from labfunctions_operator.controllers.dispatch import Dispatch
 from labfunctions_operator.controllers.engine import Engine
 from labfunctions_operator.controllers.executor import Executor
@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 600
 RETRY_SECONDS = 5.0
-CLOCK_SECONDS = 5.0
 _OURS = f"{PART_OF}=labfunctions,{MANAGED_BY}=labfunctions-operator"
 
 
@@ -100,7 +99,7 @@ class Operator:
             asyncio.create_task(self._engine.run(), name="engine"),
             asyncio.create_task(retention.run(), name="retention"),
             asyncio.create_task(self._sweep(), name="sweep"),
-            asyncio.create_task(self._watch_clock(), name="clock"),
+            asyncio.create_task(watch_clock(self._clock, self._clock_was_set), name="clock"),
         ]
         logger.info("started with %d objects", len(self._world.all_keys()))
 
@@ -190,20 +189,10 @@ class Operator:
             self._reports.keep_only(obj["metadata"]["uid"] for obj in self._world.live_runs())
             self._metrics.forget_gone({key.namespace for key in self._world.all_keys()})
 
-    async def _watch_clock(self) -> None:
-        """Wake the Workflows when the clock is set: the engine counts by one that never is."""
-        loop = asyncio.get_running_loop()
-        offset = self._clock().timestamp() - loop.time()
-        while True:
-            await asyncio.sleep(CLOCK_SECONDS)
-            found = self._clock().timestamp() - loop.time()
-            if abs(found - offset) < 1:
-                continue
-            logger.info("the clock was set by %.0f s", found - offset)
-            offset = found
-            for key in self._world.all_keys():
-                if key.kind == "Workflow":
-                    self._engine.enqueue(key)
+    def _clock_was_set(self) -> None:
+        for key in self._world.all_keys():
+            if key.kind == "Workflow":
+                self._engine.enqueue(key)
 
 
 def _open_store(settings: Settings) -> Store:
