@@ -101,6 +101,7 @@ def test_the_operator_is_granted_what_it_needs_and_nothing_else(
         "labfunctions.io/runs/status": {"patch"},
         "batch/jobs": read | {"create", "delete"},
         "/pods": read,
+        "/nodes": {"get"},
         "/events": {"list", "create"},
         "/secrets": {"get", "create", "patch"},
     }
