@@ -5,6 +5,7 @@ import base64
 import binascii
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from urllib.parse import quote
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 # Reading a larger notebook for its last lines is not worth it.
 NOTEBOOK_LIMIT = 4 * 1024 * 1024
 TEXT_LIMIT = 2800
+LOOK_UPS = 4
 _LABELS = (("notebook", "Notebook"), ("html", "HTML"))
 
 
@@ -52,6 +54,12 @@ class Dispatch:
         self._store = store
         self._settings = settings
         self._clock = clock
+        # Of its own: a store that does not answer must not take the threads of all others.
+        self._threads = ThreadPoolExecutor(LOOK_UPS, thread_name_prefix="notify-store")
+
+    def close(self) -> None:
+        """Begin no more look-ups."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def write(self, run: Run, event: Event, runs: Sequence[str], count: int) -> Message:
         """Write the message about a Run's end, or about several Runs alike.
@@ -62,7 +70,8 @@ class Dispatch:
             runs: The names of all.
             count: How many they are.
         """
-        links, tail = await asyncio.to_thread(self._look_up, run)
+        loop = asyncio.get_running_loop()
+        links, tail = await loop.run_in_executor(self._threads, self._look_up, run)
         message = run_message(run, event, links=links, tail=tail, runs=runs, count=count)
         plan = run.status.snapshot.notify if run.status.snapshot else None
         return await _in_own_words(message, plan.template if plan else None)

@@ -52,8 +52,8 @@ class Operator:
         self._sources = SourceTracker(
             client, settings.cache_dir, self._source_read, measured=metrics.source_read
         )
-        dispatch = Dispatch(client, self._store, settings.notifications, utc_now)
-        self._notifier = Notifier(dispatch, self._wake, utc_now)
+        self._dispatch = Dispatch(client, self._store, settings.notifications, utc_now)
+        self._notifier = Notifier(self._dispatch, self._wake, utc_now)
         self._reconcilers = Reconcilers(
             client=client,
             world=self._world,
@@ -73,7 +73,7 @@ class Operator:
                 metrics.workflows,
                 self._engine,
                 requests=client.requests,
-                messages={},
+                messages=self._notifier.messages,
             )
         )
         self._metrics_server = MetricsServer(metrics.registry)
@@ -109,6 +109,7 @@ class Operator:
         await self._reports.stop()
         await self._engine.stop()
         await self._record_messages()
+        self._dispatch.close()
         await self._sources.close()
         for task in self._tasks:
             task.cancel()

@@ -19,6 +19,7 @@ from labfunctions_operator.api.notification import (
 from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.run import FINAL_PHASES, Phase, Run, RunStatus
 from labfunctions_operator.api.times import rfc3339
+from labfunctions_operator.api.types import Condition
 from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.execution import merge_execution, with_defaults
@@ -26,6 +27,7 @@ from labfunctions_operator.reconcile.plan import Event as KubeEvent
 from labfunctions_operator.reconcile.plan import Plan
 
 NOTIFIED = "Notified"
+TARGETS_FOUND = "NotificationTargetsFound"
 PENDING = "Pending"
 FAILED = "NotificationFailed"
 
@@ -50,6 +52,28 @@ def in_force(words: Notifications | None, project: Project | None) -> NotifyPlan
         template=project.spec.notification_template if project else None,
     )
     return plan if plan.on_success or plan.on_failure or plan.on_recovered else None
+
+
+def with_unknown_targets(
+    conditions: list[Condition], workflow: Workflow, project: Project, now: datetime
+) -> list[Condition]:
+    """Say on a Workflow, before any Run of it ends, that it names targets which are not there."""
+    words = workflow.spec.notifications or project.spec.defaults.notifications or Notifications()
+    named = {target.name for target in project.spec.notification_targets}
+    lists = (words.on_success, words.on_failure, words.on_missed, words.on_recovered)
+    unknown = {str(e) for entries in lists for e in entries if not e.media and e.name not in named}
+    if not unknown:
+        return [c for c in conditions if c.type != TARGETS_FOUND]
+    return set_condition(
+        conditions,
+        type=TARGETS_FOUND,
+        status=False,
+        reason="TargetNotFound",
+        message=f"Project {project.metadata.name} has no notification target "
+        + ", ".join(sorted(unknown)),
+        generation=workflow.metadata.generation,
+        now=now,
+    )
 
 
 def missed(workflow: Workflow, project: Project | None) -> list[Delivery]:

@@ -16,6 +16,7 @@ from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.admission import missing
 from labfunctions_operator.reconcile.execution import find_runtime
 from labfunctions_operator.reconcile.notebook import NOTEBOOK_REASONS, check_notebook
+from labfunctions_operator.reconcile.notify import with_unknown_targets
 from labfunctions_operator.reconcile.plan import Plan, Problem
 from labfunctions_operator.reconcile.scheduled_run import ScheduledRun
 from labfunctions_operator.reconcile.scheduling import reconcile_schedule
@@ -47,6 +48,8 @@ def reconcile_workflow(workflow: Workflow, seen: WorkflowObserved, now: datetime
         generation=workflow.metadata.generation,
         now=now,
     )
+    if isinstance(seen.project, Project):
+        conditions = with_unknown_targets(conditions, workflow, seen.project, now)
     status = WorkflowStatus(
         observed_generation=workflow.metadata.generation,
         parameters_schema=workflow.status.parameters_schema if schema is None else schema,

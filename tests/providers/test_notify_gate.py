@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -113,22 +114,22 @@ async def test_loopback_is_reached_where_it_is_named_with_its_port() -> None:
     assert len(server.requests) == 1
 
 
-class ChangingName:
-    """A name that has a public address when it is looked up first, and then a private one."""
+def resolve_to(*addresses: str) -> Any:
+    """Return a look-up that gives one address after another, and the last one from then on."""
+    remaining = list(addresses)
 
-    def __init__(self, *addresses: str) -> None:
-        self.addresses = list(addresses)
+    def lookup(host: str, port: int, **_: Any) -> list[Any]:
+        address = remaining.pop(0) if len(remaining) > 1 else remaining[0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
-    async def __call__(self, host: str, port: int, **_: Any) -> list[Any]:
-        found = [self.addresses.pop(0)] if len(self.addresses) > 1 else self.addresses
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, port)) for a in found]
+    return lookup
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["10.0.0.1", "127.0.0.1"]])
 async def test_a_name_is_refused_for_what_it_resolves_to(
     addresses: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", ChangingName(*addresses))
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_to(*addresses))
     async with http_server() as server:
         with pytest.raises(Undeliverable, match=r"hooks.example.com has no public address"):
             await post(f"http://hooks.example.com:{server.port}/", ANYWHERE)
@@ -138,11 +139,30 @@ async def test_a_name_is_refused_for_what_it_resolves_to(
 
 
 async def test_a_name_without_an_address_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def lookup(host: str, port: int, **_: Any) -> list[Any]:
+    def lookup(host: str, port: int, **_: Any) -> list[Any]:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
     with pytest.raises(Transient, match=r"hooks.example.com"):
         await post("http://hooks.example.com/secret", ANYWHERE)
     with pytest.raises(Transient, match=r"hooks.example.com"):
         await ANYWHERE.connect("hooks.example.com", 25)
+
+
+async def test_a_name_server_that_does_not_answer_holds_up_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = threading.Event()
+
+    def lookup(host: str, port: int, **_: Any) -> list[Any]:
+        answered.wait(10)
+        raise socket.gaierror(socket.EAI_FAIL, "failed")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    waiting = [asyncio.create_task(ANYWHERE.connect("hooks.example.com", 443)) for _ in range(50)]
+    await asyncio.sleep(0)
+    # Where the operator's other work is done in threads.
+    assert await asyncio.to_thread(lambda: "done") == "done"
+    answered.set()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(result) for result in results} == {Transient}

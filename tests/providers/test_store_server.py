@@ -87,6 +87,31 @@ def test_a_signed_url_is_good_for_nothing_else(store: Store) -> None:
     assert not store.exists(KEY.replace("notebook.ipynb", "result.json"))
 
 
+def test_a_signed_link_reads_its_key_and_does_nothing_else(store: Store) -> None:
+    store.put_json(KEY, {"cells": []})
+    store.put_json("other", {})
+    url = store.sign_get(KEY, expires=60)
+    with urllib.request.urlopen(url) as answer:
+        assert json.load(answer) == {"cells": []}
+    assert http("PUT", url, b"{}") == 403
+    assert http("DELETE", url) == 403
+    assert http("GET", url.replace(KEY, "other")) == 403
+
+
+def test_what_is_long_is_not_read(store: Store) -> None:
+    store.put_json(KEY, "x" * 98)
+    assert store.get_short(KEY, 100) == b'"' + b"x" * 98 + b'"'
+    assert store.get_short(KEY, 99) is None
+    with pytest.raises(NotFound):
+        store.get_short("nothing", 99)
+
+
+def test_only_what_lies_in_the_store_has_a_key(store: Store) -> None:
+    assert store.key_of(store.uri(KEY)) == KEY
+    assert store.key_of("s3://lab/elsewhere/notebook.ipynb") is None
+    assert store.key_of("s3://other/some/prefix/notebook.ipynb") is None
+
+
 def test_a_signed_url_ends(store: Store) -> None:
     url = store.sign_put(KEY, expires=1)
     time.sleep(2.1)

@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Place = tuple[int, tuple[Any, ...]]
 
 ANY = "*"
+# Of its own: a name server that does not answer must not take the threads of all others.
+_THREADS = ThreadPoolExecutor(4, thread_name_prefix="notify-dns")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 CONNECT_TIMEOUT = 5.0
 
@@ -152,10 +155,10 @@ def _literal(name: str) -> Address | None:
 
 async def _lookup(host: str, port: int, *, must_be_public: bool) -> list[Place]:
     loop = asyncio.get_running_loop()
-    found: list[Place] = [
-        (family, place)
-        for family, _, _, _, place in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    ]
+    answer = await loop.run_in_executor(
+        _THREADS, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    )
+    found: list[Place] = [(family, place) for family, _, _, _, place in answer]
     if must_be_public:
         found = [(f, p) for f, p in found if (at := _literal(p[0])) and is_public(at)]
         if not found:

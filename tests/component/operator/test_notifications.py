@@ -1,15 +1,17 @@
 """Messages about Runs: what is sent, written and refused, and what a crash repeats."""
 
+import json
 import time
 from typing import Any
 
 import pytest
+import urllib3
 
 from dev.cluster.controlplane import ControlPlane
 from tests.providers.provider_servers import Repository
 
 from .api import ApiError, Object, condition
-from .bench import Bench
+from .bench import Bench, courier_config
 from .inbox import Inbox
 from .kubelet import SUCCEEDED
 from .objects import inline_run, project, run, secret, workflow
@@ -89,6 +91,40 @@ def test_a_failure_is_told_everywhere_for_one_write_more(
         ("get", "discord"),
         ("get", "headers"),
     }
+
+
+def test_a_message_shows_the_last_lines_and_links_to_the_notebook(
+    ready: Bench, inbox: Inbox
+) -> None:
+    pod = start(ready, notifications={"onFailure": [inbox.hook("hook")]})
+    [job] = ready.jobs(run="first")
+    output = {"output_type": "stream", "name": "stdout", "text": "pouring\nno wine left\n"}
+    executed = json.dumps({"cells": [{"cell_type": "code", "outputs": [output]}]})
+    with urllib3.PoolManager() as pool:
+        url = courier_config(job)["uploads"]["notebook.ipynb"]
+        assert pool.request("PUT", url, body=executed).status == 200
+        ready.kubelet.finish(pod, FAILED, exit_code=1)
+        [letter] = inbox.receive("hook")
+        assert letter.body["output"] == ["pouring", "no wine left"]
+        [notebook, _] = letter.body["links"]
+        assert notebook["label"] == "Notebook"
+        assert notebook["expires"]
+        assert pool.request("GET", notebook["url"]).data == executed.encode()
+
+
+def test_a_project_may_say_it_in_its_own_words(
+    bench: Bench, repository: Repository, inbox: Inbox
+) -> None:
+    template = {"title": "{{ run }} needs a look", "text": "{{ exception.message }} <!channel>"}
+    bench.create(project(bench.namespace, repository.url, notificationTemplate=template))
+    bench.await_reason("Project", "wine", "Ready")
+    bench.create(secret(bench.namespace, "slack", url=f"{inbox.url}/slack"))
+    words = {"onFailure": [{"slack": {"webhookSecretRef": {"name": "slack"}}}]}
+    fail(bench, notifications=words)
+    [letter] = inbox.receive("slack")
+    shown = str(letter.body["blocks"])
+    assert "first needs a look" in shown
+    assert "no wine left &lt;!channel&gt;" in shown
 
 
 def test_the_projects_targets_are_named_as_labfunctions_did(

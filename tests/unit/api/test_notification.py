@@ -1,13 +1,17 @@
 """What users may write about who is told of what."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from crd_schema import errors, schema_of
 from objects import GIT, make_object, make_project, make_run, make_workflow
 
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.run import Run
+from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.errors import InvalidSpec
 
 SLACK = {"slack": {"secretRef": {"name": "bot"}, "channel": "#alerts"}}
@@ -83,6 +87,14 @@ def test_targets_of_a_project_have_names_of_their_own() -> None:
             Project,
             make_object("Project", "p", {"source": {"git": GIT}, "notificationTargets": [SLACK]}),
         )
+
+
+def test_the_example_is_one() -> None:
+    manifests = Path(__file__).parents[3] / "examples" / "manifests"
+    example = yaml.safe_load((manifests / "notifications.yaml").read_text())
+    schema = schema_of("Workflow")["properties"]["spec"]
+    assert list(errors(schema, example["spec"], "spec")) == []
+    assert parse(Workflow, example).spec.notifications
 
 
 def test_an_edit_of_a_run_that_has_started_cannot_make_it_unreadable() -> None:

@@ -19,6 +19,7 @@ from labfunctions_operator.reconcile.notify import (
 )
 from labfunctions_operator.reconcile.plan import Plan
 from labfunctions_operator.reconcile.run import RunObserved, reconcile_run
+from labfunctions_operator.reconcile.workflow import WorkflowObserved, reconcile_workflow
 
 SENT, GONE = Outcome(state="Sent"), Outcome(state="Failed", message="404")
 
@@ -189,6 +190,23 @@ def test_names_are_looked_up_in_the_project() -> None:
     ]
     assert in_force(None, project) is None
     assert in_force(make_workflow(notifications={}).spec.notifications, project) is None
+
+
+def test_a_workflow_says_which_targets_are_not_there() -> None:
+    words = {"onFailure": ["slack", "lost", hook("a")], "onMissed": ["gone"]}
+    workflow = make_workflow(notifications=words)
+    slack = {"name": "slack", "slack": {"webhookSecretRef": {"name": "hook"}}}
+    seen = WorkflowObserved(project=ready_project(notificationTargets=[slack]))
+    status = reconcile_workflow(workflow, seen, NOW).status
+    assert status is not None
+    [ready, found] = status["conditions"]
+    assert ready["status"] == "True", "a Run of it can start"
+    assert (found["type"], found["status"]) == ("NotificationTargetsFound", "False")
+    assert found["message"] == "Project demo has no notification target gone, lost"
+    mended = make_workflow(status=status, notifications={"onFailure": ["slack"]})
+    again = reconcile_workflow(mended, seen, NOW).status
+    assert again is not None
+    assert [c["type"] for c in again["conditions"]] == ["Ready"]
 
 
 def test_a_missed_tick_tells_whom_workflow_or_project_say() -> None:
