@@ -90,8 +90,8 @@ def cron_job(number: int) -> Object:
 
 
 def next_minute() -> int:
-    """Return the number of the minute that begins next."""
-    return int(time.time()) // 60 + 1
+    """Return the number of the minute that begins next, but not at once."""
+    return int(time.time() + 5) // 60 + 1
 
 
 def await_minute(minute: int) -> None:
@@ -139,8 +139,8 @@ def measure(api: Api, log: Log, repository: Repository, operator: OperatorProces
         api.patch("Workflow", OURS, f"w{number}", {"spec": {"suspend": False}})
 
     each(resume)
-    first = next_minute() + 1
-    await_minute(first + TICKS)
+    first = next_minute()
+    await_minute(first + TICKS - 1)
     settle(lambda: len(lags(log.created("jobs", OURS), first, attempt=True)))
 
     def suspend(number: int) -> None:
@@ -154,8 +154,8 @@ def measure(api: Api, log: Log, repository: Repository, operator: OperatorProces
 
 def measure_native(api: Api, log: Log) -> None:
     create_all(api, (cron_job(number) for number in range(COUNT)))
-    first = next_minute() + 1
-    await_minute(first + TICKS)
+    first = next_minute()
+    await_minute(first + TICKS - 1)
     settle(lambda: len(lags(log.created("jobs", NATIVE), first)))
     report("CronJob: tick to Job", lags(log.created("jobs", NATIVE), first))
 
