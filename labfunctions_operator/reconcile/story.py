@@ -105,13 +105,13 @@ def _is_news(old: Status, new: Status) -> bool:
 
 def ended_builds(before: Status, after: Status) -> list[EndedBuild]:
     """Return the builds whose end one status of a Project tells and the other does not."""
-    known = {(v.get("runtime"), v.get("inputsHash")) for v in items(before, "versions")}
+    known = {(str(v.get("runtime")), str(v.get("inputsHash"))) for v in items(before, "versions")}
     ended = [
         EndedBuild(runtime=v["runtime"], inputs_hash=v["inputsHash"], image=v["image"])
         for v in items(after, "versions")
         if (v["runtime"], v["inputsHash"]) not in known
     ]
-    failures = {r.get("name"): _failures(r) for r in items(before, "runtimes")}
+    failures = {str(r.get("name")): _failures(r) for r in items(before, "runtimes")}
     for runtime in items(after, "runtimes"):
         inputs, count = _failures(runtime)
         old, counted = failures.get(runtime["name"], (None, 0))

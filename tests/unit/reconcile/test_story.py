@@ -3,7 +3,7 @@
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from objects import make_object
 
@@ -123,6 +123,7 @@ JSON = st.recursive(
 )
 
 
+@example(before={"runtimes": [{"name": []}], "versions": [{"runtime": {}}]}, kind="Project")
 @given(before=st.dictionaries(WORD, JSON), kind=st.sampled_from(["Run", "Workflow", "Project"]))
 def test_a_status_that_is_not_ours_does_no_harm(before: Object, kind: str) -> None:
     after = project("a") | status("InvalidSpec", type="Ready")
