@@ -31,6 +31,13 @@ ODD_PARTS: list[dict[str, Any]] = [
     {"timeoutSeconds": 1},
     {"runtime": "missing"},
     {"notebook": "/opt/elsewhere.ipynb"},
+    {
+        "notifications": {
+            "onFailure": ["lost", {"webhook": {"url": "http://a"}}],
+            "onSuccess": ["x"],
+        }
+    },
+    {"notifications": {}},
 ]
 RETRIES: list[dict[str, Any]] = [
     {},
