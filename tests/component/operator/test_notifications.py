@@ -10,7 +10,7 @@ import urllib3
 from dev.cluster.controlplane import ControlPlane
 from tests.providers.provider_servers import Repository
 
-from .api import ApiError, Object, condition
+from .api import ApiError, Object, condition, until
 from .bench import Bench, courier_config
 from .inbox import Inbox
 from .kubelet import SUCCEEDED
@@ -259,8 +259,12 @@ def test_what_cannot_be_sent_is_said(ready: Bench, inbox: Inbox, target: Any, wh
     fail(ready, notifications={"onFailure": [target, inbox.hook("hook")]})
     told = notified(ready, reason="NotificationFailed")
     assert condition(told, "Notified")["message"] == f"1 of 2 messages sent; {why}"
-    events = ready.api.list("Event", ready.namespace, "")
-    [warning] = [e for e in events if e["reason"] == "NotificationFailed"]
+
+    def warnings() -> list[Object]:
+        events = ready.api.list("Event", ready.namespace)
+        return [e for e in events if e["reason"] == "NotificationFailed"]
+
+    [warning] = until(warnings, "the Event that comes after the status")
     assert (warning["type"], warning["message"]) == ("Warning", why)
 
 
