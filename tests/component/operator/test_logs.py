@@ -10,12 +10,15 @@ from tests.providers.provider_servers import HttpGit, Repository, S3Server
 
 from .api import Object
 from .bench import Bench, courier_config
+from .inbox import Inbox
 from .kubelet import SUCCEEDED
 from .objects import built_project, run, secret, workflow
 from .process import REPORT_KEY
 
 TOKEN = "ghp-a-token-that-reads-the-repository"
 PASSWORD = "the-password-of-the-database"
+HOOK = "hush-the-path-of-the-hook"
+BOT = "xoxb-hush-the-bots-token"
 OBJECT = ("kind", "namespace", "name", "generation")
 
 
@@ -35,12 +38,19 @@ def private(git_server: HttpGit, repository: Repository) -> Repository:
 
 
 def test_each_decision_is_a_line_without_a_secret(
-    bench: Bench, private: Repository, store: S3Server
+    bench: Bench, private: Repository, store: S3Server, inbox: Inbox
 ) -> None:
+    inbox.status |= {f"discord/{HOOK}": 404, "slack/api/chat.postMessage": 401}
+    targets = [
+        {"slack": {"secretRef": {"name": "bot"}, "channel": "alerts"}},
+        {"discord": {"webhookSecretRef": {"name": "discord"}}},
+    ]
     since = bench.operator.log.stat().st_size
     bench.create(
         secret(bench.namespace, "git", username="git", password="wrong-" + TOKEN),
         secret(bench.namespace, "database", password=PASSWORD),
+        secret(bench.namespace, "bot", token=BOT),
+        secret(bench.namespace, "discord", url=f"{inbox.url}/discord/{HOOK}"),
         built_project(bench.namespace, private.url, git={"secretRef": {"name": "git"}}),
         workflow(
             bench.namespace,
@@ -52,7 +62,7 @@ def test_each_decision_is_a_line_without_a_secret(
             ],
         ),
         run(bench.namespace, "good"),
-        run(bench.namespace, "bad"),
+        run(bench.namespace, "bad", notifications={"onFailure": targets}),
     )
     bench.await_reason("Project", "wine", "AuthenticationFailed")
     right = base64.b64encode(TOKEN.encode()).decode()
@@ -73,6 +83,7 @@ def test_each_decision_is_a_line_without_a_secret(
     bench.kubelet.finish(pods["bad"], None, exit_code=137, reason="OOMKilled")
     bench.await_reason("Run", "good", "Succeeded")
     bench.await_reason("Run", "bad", "OutOfMemory")
+    bench.await_reason("Run", "bad", "NotificationFailed", type="Notified")
 
     lines = [ln for ln in lines_about(bench, since) if ln.get("namespace") == bench.namespace]
     decisions = [line for line in lines if "action" in line]
@@ -82,7 +93,8 @@ def test_each_decision_is_a_line_without_a_secret(
         for line in decisions
         if (line["kind"], line["name"]) == ("Run", "bad")
     ]
-    assert of_run[-3:] == [
+    begin = of_run.index(("create", "Job/bad-1"))
+    assert of_run[begin : begin + 3] == [
         ("create", "Job/bad-1"),
         ("status", ("ImageBuilding", "Running")),
         ("status", ("Running", "OutOfMemory")),
@@ -92,7 +104,7 @@ def test_each_decision_is_a_line_without_a_secret(
     assert ("apply", "Secret/wine-builder") in of_project
     assert ("create", f"Job/{build['metadata']['name']}") in of_project
 
-    secrets = [TOKEN, PASSWORD, REPORT_KEY.decode(), store.secret_key, *urls]
+    secrets = [TOKEN, PASSWORD, HOOK, BOT, REPORT_KEY.decode(), store.secret_key, *urls]
     secrets += [url.partition("ignature=")[2] for url in urls]
     with bench.operator.log.open() as log:
         log.seek(since)

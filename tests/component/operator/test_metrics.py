@@ -4,6 +4,7 @@ from tests.providers.provider_servers import Repository
 
 from .api import until
 from .bench import Bench
+from .inbox import Inbox
 from .kubelet import SUCCEEDED
 from .objects import built_project, inline_run, project, run, workflow
 
@@ -103,6 +104,50 @@ def test_run_that_ends_while_the_operator_is_away_is_counted_once(
     assert told.value("runs_ended_total", **team, result="Failed") == 1
     bench.operator.restart()
     assert bench.operator.scrape().all("runs_ended_total", **team) == {}
+
+
+def test_schedule_is_told(bench: Bench, repository: Repository) -> None:
+    report = {"namespace": bench.namespace, "workflow": "analysis"}
+    bench.create(project(bench.namespace, repository.url), workflow(bench.namespace, interval="1s"))
+    pod = bench.kubelet.pod(bench.namespace, workflow="analysis")
+    told = bench.operator.scrape()
+    last = told.value("workflow_last_schedule_timestamp_seconds", **report)
+    assert last > 1.7e9
+    assert told.value("workflow_next_schedule_timestamp_seconds", **report) > last
+    assert told.value("workflow_schedule_lag_seconds", **report) < 60
+    assert len(told.all("workflow_missed_schedules", **report)) == 1
+    bench.patch("Workflow", "analysis", suspend=True)
+    bench.kubelet.finish(pod, SUCCEEDED)
+
+    def is_told() -> bool:
+        told = bench.operator.scrape()
+        return told.value("workflow_last_run_succeeded", **report) == 1 and not told.all(
+            "workflow_next_schedule_timestamp_seconds", **report
+        )
+
+    until(is_told, "a success, and no tick to come")
+
+
+def test_notifications_are_told(bench: Bench, repository: Repository, inbox: Inbox) -> None:
+    inbox.status["refused"] = 403
+    targets = [inbox.hook("taken"), inbox.hook("refused")]
+    before = bench.operator.scrape()
+    bench.create(
+        project(bench.namespace, repository.url),
+        inline_run(bench.namespace, notifications={"onFailure": targets}),
+    )
+    finish(bench, "first", failed=True)
+
+    def is_told() -> bool:
+        told = bench.operator.scrape()
+        return all(
+            told.value("notifications_total", event="Failed", type="webhook", result=result)
+            == before.value("notifications_total", event="Failed", type="webhook", result=result)
+            + 1
+            for result in ("Sent", "Failed")
+        )
+
+    until(is_told, "both messages are counted")
 
 
 def test_a_scrape_asks_the_api_server_for_nothing(bench: Bench, repository: Repository) -> None:
