@@ -141,7 +141,7 @@ class OperatorProcess:
 
     @property
     def metrics_address(self) -> str:
-        port = yaml.safe_load(self._config.read_text())["metrics"]["port"]
+        port = yaml.safe_load(self.config.read_text())["metrics"]["port"]
         return f"127.0.0.1:{port}"
 
     def scrape(self) -> Scrape:
