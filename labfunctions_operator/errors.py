@@ -29,3 +29,7 @@ class Denied(Exception):
 
 class NotFound(Exception):
     """The object that was asked for does not exist."""
+
+
+class Drifted(Exception):
+    """Someone else changed what we were about to change; look again before deciding."""

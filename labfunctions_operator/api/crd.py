@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from labfunctions_operator.api import project, run, workflow
+from labfunctions_operator.api import nodegroup, project, run, workflow
 from labfunctions_operator.api.labels import GROUP, VERSION
 from labfunctions_operator.api.types import Model
 
@@ -55,6 +55,7 @@ def crds() -> dict[str, dict[str, Any]]:
         "projects.yaml": _projects(),
         "workflows.yaml": _workflows(),
         "runs.yaml": _runs(),
+        "nodegroups.yaml": _nodegroups(),
     }
 
 
@@ -144,6 +145,41 @@ def _runs() -> dict[str, Any]:
     )
 
 
+def _nodegroups() -> dict[str, Any]:
+    one = " + ".join(f"(has(self.provider.{name}) ? 1 : 0)" for name in nodegroup.PROVIDERS)
+    return _crd(
+        kind="NodeGroup",
+        plural="nodegroups",
+        short="lfng",
+        scope="Cluster",
+        model=nodegroup.NodeGroup,
+        name_limit=nodegroup.NAME_LIMIT,
+        spec_rules=[
+            (
+                f"!has(self.provider) || {one} == 1",
+                f"provider: give exactly one of {', '.join(nodegroup.PROVIDERS)}",
+            ),
+            ("!has(self.min) || self.min <= self.max", "min is greater than max"),
+            (
+                "!has(self.warm) || self.warm.all(w, w.min <= self.max)",
+                "a warm min is greater than max",
+            ),
+        ],
+        columns=[
+            ("Provider", "string", ".status.provider"),
+            ("Min", "integer", ".status.min"),
+            ("Max", "integer", ".status.max"),
+            ("Desired", "integer", ".status.desired"),
+            ("Ready", "integer", ".status.ready"),
+            ("Busy", "integer", ".status.busy"),
+            ("Idle", "integer", ".status.idle"),
+            ("Pending", "integer", ".status.pendingRuns"),
+            _AGE,
+            ("Why", "string", f"{_READY}.message"),
+        ],
+    )
+
+
 def _immutable(model: type[Model], *, but: set[str]) -> list[tuple[str, str]]:
     """Rules that a field neither changes, appears nor goes.
 
@@ -173,6 +209,7 @@ def _crd(
     model: type[Model],
     name_limit: int,
     columns: list[Column],
+    scope: str = "Namespaced",
     spec_rules: list[tuple[str, str]] | None = None,
 ) -> dict[str, Any]:
     schema = _structural(model.model_json_schema(by_alias=True, mode="validation"))
@@ -199,7 +236,7 @@ def _crd(
         },
         "spec": {
             "group": GROUP,
-            "scope": "Namespaced",
+            "scope": scope,
             "names": {
                 "kind": kind,
                 "listKind": f"{kind}List",

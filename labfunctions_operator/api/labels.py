@@ -15,6 +15,7 @@ WORKFLOW = f"{GROUP}/workflow"
 RUN = f"{GROUP}/run"
 ATTEMPT = f"{GROUP}/attempt"
 RUNTIME = f"{GROUP}/runtime"
+NODE_GROUP = f"{GROUP}/node-group"
 
 SNAPSHOT_ANNOTATION = f"{GROUP}/snapshot"
 OUTPUTS_ANNOTATION = f"{GROUP}/outputs"
@@ -23,6 +24,7 @@ SCHEDULED_AT_ANNOTATION = f"{GROUP}/scheduled-at"
 
 COMPONENT_RUN = "run"
 COMPONENT_BUILD = "build"
+COMPONENT_PLACEHOLDER = "placeholder"
 
 
 def common(name: str, component: str) -> dict[str, str]:

@@ -6,13 +6,19 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.run import Run
 from labfunctions_operator.api.types import Model
 from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.errors import InvalidSpec
 
-KINDS: Mapping[str, type[Model]] = {"Project": Project, "Workflow": Workflow, "Run": Run}
+KINDS: Mapping[str, type[Model]] = {
+    "Project": Project,
+    "Workflow": Workflow,
+    "Run": Run,
+    "NodeGroup": NodeGroup,
+}
 
 M = TypeVar("M", bound=Model)
 
