@@ -169,15 +169,23 @@ class KubeClient:
             body=manifest,
         )
 
-    async def apply(self, manifest: Manifest) -> Object:
-        """Create or update an object by server-side apply, taking fields from other managers."""
+    async def apply(self, manifest: Manifest, *, force: bool = True) -> Object:
+        """Create or update an object by server-side apply.
+
+        With force, fields are taken from other managers; without, Drifted is raised for the first
+        one that another manager holds with another value.
+        """
         metadata = manifest["metadata"]
         resource = find_resource(manifest["apiVersion"], manifest["kind"])
         return await self._request(
             "apply",
             "PATCH",
             resource.path(namespace=metadata.get("namespace"), name=metadata["name"]),
-            query={"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"},
+            query={
+                "fieldManager": FIELD_MANAGER,
+                "force": "true" if force else "",
+                "fieldValidation": "Strict",
+            },
             body=manifest,
             content_type=_APPLY,
         )

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
+from labfunctions_operator.errors import Denied, Drifted, InvalidSpec, NotFound, Transient
 
 # Server-side apply answers 500, without a reason, for a manifest that does not fit its type.
 _ILL_TYPED = ("failed to create typed patch object", "failed to convert new object")
@@ -44,6 +44,8 @@ def failure_of(
         return Denied(message)
     if code == 404:
         return NotFound(message)
+    if code == 409 and _is_held_by_others(status):
+        return Drifted(message)
     if code == 409:
         exists = status.get("reason") == "AlreadyExists"
         return AlreadyExists(message) if exists else Conflict(message)
@@ -58,6 +60,11 @@ def _parse_status(body: bytes) -> dict[str, Any]:
     except ValueError:
         return {"message": body[:200].decode(errors="replace").strip()}
     return status if isinstance(status, dict) else {}
+
+
+def _is_held_by_others(status: Mapping[str, Any]) -> bool:
+    causes = (status.get("details") or {}).get("causes") or []
+    return any(cause.get("reason") == "FieldManagerConflict" for cause in causes)
 
 
 def _field_of(status: Mapping[str, Any]) -> str:

@@ -38,6 +38,11 @@ CONFIG_MAPS = Resource("v1", "ConfigMap", "configmaps")
 SECRETS = Resource("v1", "Secret", "secrets")
 EVENTS = Resource("v1", "Event", "events")
 NODES = Resource("v1", "Node", "nodes", namespaced=False)
+MACHINE_GROUPS = tuple(
+    Resource(f"cluster.x-k8s.io/{version}", kind, f"{kind.lower()}s")
+    for version in ("v1beta2", "v1beta1")
+    for kind in ("MachineDeployment", "MachinePool", "MachineSet")
+)
 
 _BY_KIND = {
     (resource.api_version, resource.kind): resource
@@ -51,6 +56,7 @@ _BY_KIND = {
         SECRETS,
         EVENTS,
         NODES,
+        *MACHINE_GROUPS,
     )
 }
 
