@@ -5,6 +5,7 @@ import os
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dev.gitserver.server import Backend, make_server
+from tests.providers.aws_servers import Account, Front
 from tests.providers.provider_servers import (
     HttpGit,
     HttpsGit,
@@ -137,3 +139,43 @@ def s3_server(tmp_path: Path) -> Iterator[S3Server]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def moto_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """An AWS account with little in it, at a port of its own process."""
+    port = free_port()
+    log = (tmp_path_factory.mktemp("moto") / "log").open("w")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+    wait_for_port(port, "moto", seconds=20)
+    yield port
+    process.terminate()
+    process.wait()
+    log.close()
+
+
+@pytest.fixture
+def account(moto_port: int) -> Iterator[Account]:
+    account = Account(moto_port)
+    yield account
+    account.close()
+
+
+@pytest.fixture
+def front(moto_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
+    """What the operator takes for AWS, by the SDK's usual settings."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "operator",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with Front(moto_port).serve() as front:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", front.url)
+        yield front

@@ -89,8 +89,8 @@ class HttpsGit:
     certificate: str
 
 
-def wait_for_port(port: int, what: str) -> None:
-    deadline = time.monotonic() + 5
+def wait_for_port(port: int, what: str, *, seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
