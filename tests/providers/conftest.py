@@ -158,7 +158,7 @@ def moto_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     log.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def account(moto_port: int) -> Iterator[Account]:
     account = Account(moto_port)
     yield account

@@ -40,29 +40,29 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "kind", "attempts"),
+    ("code", "status", "expected"),
     [
-        ("Throttling", 400, Transient, 3),
-        ("ThrottlingException", 400, Transient, 3),
-        ("RequestLimitExceeded", 503, Transient, 3),
-        ("ServiceUnavailable", 503, Transient, 3),
-        ("ResourceContention", 500, Transient, 3),
-        ("AccessDenied", 403, Denied, 1),
-        ("UnauthorizedOperation", 403, Denied, 1),
-        ("InvalidClientTokenId", 403, Denied, 1),
-        ("ExpiredToken", 403, Denied, 1),
-        ("OptInRequired", 403, Denied, 1),
-        ("ValidationError", 400, InvalidSpec, 1),
+        ("Throttling", 400, (Transient, 3)),
+        ("ThrottlingException", 400, (Transient, 3)),
+        ("RequestLimitExceeded", 503, (Transient, 3)),
+        ("ServiceUnavailable", 503, (Transient, 3)),
+        ("ResourceContention", 500, (Transient, 3)),
+        ("AccessDenied", 403, (Denied, 1)),
+        ("UnauthorizedOperation", 403, (Denied, 1)),
+        ("InvalidClientTokenId", 403, (Denied, 1)),
+        ("ExpiredToken", 403, (Denied, 1)),
+        ("OptInRequired", 403, (Denied, 1)),
+        ("ValidationError", 400, (InvalidSpec, 1)),
     ],
 )
 async def test_refusals(
     code: str,
     status: int,
-    kind: type[Exception],
-    attempts: int,
+    expected: tuple[type[Exception], int],
     pool: AutoScalingGroup,
     front: Front,
 ) -> None:
+    kind, attempts = expected
     front.refuse(DESCRIBE, code, status=status)
 
     with pytest.raises(kind) as caught:
@@ -181,7 +181,7 @@ async def test_others_go_on_while_one_hangs(
     seen = await pool.read()
     front.fail("UpdateAutoScalingGroup", delay=30)
     hanging = asyncio.create_task(pool.write(Bounds(min=1, max=5), seen))
-    while "UpdateAutoScalingGroup" not in front.calls:
+    while "UpdateAutoScalingGroup" not in front.calls:  # noqa: ASYNC110 -- the front is a thread
         await asyncio.sleep(0)
 
     for _ in range(20):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from labfunctions_operator.api.labels import FIELD_MANAGER
-from labfunctions_operator.errors import NotFound
+from labfunctions_operator.errors import Drifted, NotFound
 from labfunctions_operator.providers.nodes.hints import (
     ADOPTED,
     MAX_SIZE,
@@ -35,7 +35,7 @@ class MachineGroup:
     """One MachineDeployment, MachinePool or MachineSet; its replicas are the autoscaler's.
 
     Bounds that someone else wrote are taken over once. Whoever changes them after that keeps them
-    until the annotation `labfunctions.io/node-group` is removed.
+    until the annotation `labfunctions.io/bounds` is removed.
 
     Args:
         objects: The API server that holds the object.
@@ -77,7 +77,10 @@ class MachineGroup:
                 "annotations": wanted,
             },
         }
-        return _size_of(await self._objects.apply(manifest, force=ADOPTED not in annotations))
+        try:
+            return _size_of(await self._objects.apply(manifest, force=ADOPTED not in annotations))
+        except Drifted as error:
+            raise Drifted(f"{error}; it is ours again once annotation {ADOPTED} is gone") from error
 
     async def close(self) -> None:
         """Nothing is held: the client is shared."""

@@ -12,7 +12,7 @@ from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, NodeTemplat
 
 RAISED_UNTIL = f"{GROUP}/raised-until"
 """Tag or annotation: when `min` falls back to the group's own, RFC 3339."""
-ADOPTED = f"{GROUP}/node-group"
+ADOPTED = f"{GROUP}/bounds"
 """Annotation: the bounds are ours; whoever takes them over after that keeps them."""
 
 MIN_SIZE = "cluster.x-k8s.io/cluster-api-autoscaler-node-group-min-size"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
+from labfunctions_operator.errors import Denied, Drifted, InvalidSpec, NotFound, Transient
 from labfunctions_operator.kube.failures import AlreadyExists, Conflict, Gone, failure_of
 
 ILL_TYPED = (
@@ -48,6 +48,18 @@ def test_failure_follows_the_code(code: int, reason: str, expected: type[Excepti
     failure = failure_of("get runs", code, body("because", reason))
     assert type(failure) is expected
     assert str(failure) == f"get runs: because ({code})"
+
+
+def test_a_field_of_another_manager_is_told_from_other_conflicts() -> None:
+    cause = {"reason": "FieldManagerConflict", "field": ".metadata.annotations.a"}
+    status = {
+        "message": 'Apply failed with 1 conflict: conflict with "kubectl-annotate" using v1',
+        "reason": "Conflict",
+        "details": {"causes": [cause]},
+    }
+    failure = failure_of("apply", 409, json.dumps(status).encode())
+    assert type(failure) is Drifted
+    assert "kubectl-annotate" in str(failure)
 
 
 def test_failure_waits_as_long_as_the_server_asks() -> None:
