@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 from botocore.config import Config
@@ -121,15 +122,49 @@ async def test_nobody_listens(
         await pool.read()
 
 
-async def test_no_credentials(name: str, front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def service_account(front: Front, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """What EKS puts into a pod whose service account has a role; returns the token's file."""
+    token = tmp_path / "token"
+    token.write_text("eyJhbGciOiJub25lIn0.e30.")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    pool = AutoScalingGroup(name=name, region=REGION)
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/labfunctions")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+    return token
+
+
+async def test_the_role_of_a_service_account(
+    service_account: Path, pool: AutoScalingGroup, front: Front
+) -> None:
+    assert (await pool.read()).max == 5
+    assert front.calls == ["AssumeRoleWithWebIdentity", DESCRIBE]
+
+
+async def test_a_role_that_is_refused(
+    service_account: Path, pool: AutoScalingGroup, front: Front
+) -> None:
+    front.refuse("AssumeRoleWithWebIdentity", "InvalidIdentityToken")
+
+    with pytest.raises(Denied, match="InvalidIdentityToken"):
+        await pool.read()
+
+
+async def test_a_token_that_is_not_there(service_account: Path, pool: AutoScalingGroup) -> None:
+    service_account.unlink()
+
+    with pytest.raises(Denied, match="No such file"):
+        await pool.read()
+
+
+async def test_no_credentials(
+    pool: AutoScalingGroup, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
 
     with pytest.raises(Denied, match="Unable to locate credentials"):
         await pool.read()
 
     assert front.calls == []
-    await pool.close()
 
 
 async def test_a_region_that_cannot_be(front: Front) -> None:

@@ -61,8 +61,10 @@ _DENIED = frozenset(
         "AuthFailure",
         "ExpiredToken",
         "ExpiredTokenException",
+        "IDPRejectedClaim",
         "IncompleteSignature",
         "InvalidClientTokenId",
+        "InvalidIdentityToken",
         "LimitExceeded",
         "MissingAuthenticationToken",
         "NotAuthorized",
@@ -107,7 +109,8 @@ class Aws:
                 )
         except TimeoutError as error:
             raise Transient(f"{doing}: no answer within {CALL_SECONDS:g} s") from error
-        except (BotoCoreError, ClientError, ResponseParserError, ValueError) as error:
+        # OSError: a file of credentials that cannot be read. ValueError: settings of the SDK.
+        except (BotoCoreError, ClientError, ResponseParserError, OSError, ValueError) as error:
             raise failure_of(error, doing=doing, path=self._path) from error
 
     async def close(self) -> None:

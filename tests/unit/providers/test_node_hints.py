@@ -195,6 +195,12 @@ def test_desired_may_move() -> None:
     check_bounds("pool p", bounds(), now=found, seen=SEEN, size=3)
 
 
+@pytest.mark.parametrize("high", [5, 6])
+def test_a_max_that_is_not_lowered_takes_no_node(high: int) -> None:
+    """Machines scaled by hand may be more than max; that is not ours to complain about."""
+    check_bounds("pool p", Bounds(min=0, max=high), now=SEEN, seen=SEEN, size=7)
+
+
 @pytest.mark.parametrize(("low", "high"), [(-1, 3), (4, 3)])
 def test_bounds_that_cannot_be(low: int, high: int) -> None:
     with pytest.raises(InvalidSpec, match="is not between 0 and max"):
