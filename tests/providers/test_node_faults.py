@@ -149,8 +149,10 @@ async def test_a_role_that_is_refused(
         await pool.read()
 
 
-async def test_a_token_that_is_not_there(service_account: Path, pool: AutoScalingGroup) -> None:
-    service_account.unlink()
+async def test_a_token_that_is_not_there(
+    service_account: Path, pool: AutoScalingGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", f"{service_account}.gone")
 
     with pytest.raises(Denied, match="No such file"):
         await pool.read()
