@@ -1,7 +1,9 @@
 """NodeGroup: a pool of nodes, with a policy over queue and idleness."""
 
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
+from croniter import croniter
 from pydantic import Field, field_validator, model_validator
 
 from labfunctions_operator.api.times import DURATION_PATTERN, parse_duration
@@ -143,6 +145,22 @@ class Warm(Model):
     """The fewest nodes in that time."""
 
     _check = field_validator("duration")(_a_duration)
+
+    @field_validator("schedule")
+    @classmethod
+    def _five_fields(cls, schedule: str) -> str:
+        if len(schedule.split()) != 5 or not croniter.is_valid(schedule):
+            raise ValueError(f"{schedule!r} is not a schedule in cron's five fields")
+        return schedule
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name or "UTC")
+        except (OSError, ValueError, KeyError):
+            raise ValueError(f"{name!r} is not a time zone such as Europe/Berlin") from None
+        return name
 
 
 class Steps(Model):

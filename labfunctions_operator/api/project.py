@@ -6,7 +6,14 @@ from pydantic import Field, field_validator, model_validator
 
 from labfunctions_operator.api.notification import NamedTarget, Notifications, Template
 from labfunctions_operator.api.times import DURATION_PATTERN, parse_duration
-from labfunctions_operator.api.types import Condition, LocalRef, Metadata, Model, Passthrough
+from labfunctions_operator.api.types import (
+    Condition,
+    LocalRef,
+    Metadata,
+    Model,
+    NodeGroupName,
+    Passthrough,
+)
 
 KIND = "Project"
 NAME_LIMIT = 40
@@ -161,6 +168,7 @@ class Defaults(Model):
     service_account_name: str | None = None
     notifications: Notifications | None = None
     """Who is told how Runs end."""
+    node_group: NodeGroupName | None = None
 
 
 class ProjectSpec(Model):

@@ -12,6 +12,10 @@ Passthrough = Annotated[
 ObjectName = Annotated[
     str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
 ]
+# Short enough for a label's value, and for the names of place-holders.
+NodeGroupName = Annotated[
+    str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+]
 Parameters = dict[str, JsonValue]
 
 

@@ -14,6 +14,7 @@ from labfunctions_operator.api.types import (
     LocalRef,
     Metadata,
     Model,
+    NodeGroupName,
     Parameters,
     Passthrough,
 )
@@ -110,6 +111,8 @@ class Execution(Model):
     resources: Passthrough | None = None
     """Requests and limits of the notebook, as in a Pod."""
     gpu: GpuRequest | None = None
+    node_group: NodeGroupName | None = None
+    """The NodeGroup whose nodes run the notebook: it adds a node selector, tolerations and GPUs."""
     node_selector: dict[str, str] | None = None
     tolerations: Annotated[list[Passthrough], Field(max_length=50)] = []
     affinity: Passthrough | None = None

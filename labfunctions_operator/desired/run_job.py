@@ -77,6 +77,7 @@ def build_run_job(
         labels.RUN: run.metadata.name,
         labels.ATTEMPT: str(attempt),
         **({labels.WORKFLOW: snapshot.workflow} if snapshot.workflow else {}),
+        **({labels.NODE_GROUP: snapshot.node_group} if snapshot.node_group else {}),
     }
     queue = {QUEUE_LABEL: snapshot.queue_name} if snapshot.queue_name else {}
     return {

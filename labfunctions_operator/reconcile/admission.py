@@ -1,15 +1,21 @@
-"""The gates before a Run's first Job: workflow, project, image, notebook, parameters, queue."""
+"""The gates before a Run's first Job: workflow, project, image, notebook, queue, nodes."""
 
 from dataclasses import dataclass
 
 from labfunctions_operator.api.labels import SCHEDULED_AT_ANNOTATION
+from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.project import Project, RuntimeStatus, User
 from labfunctions_operator.api.run import Phase, Run, Snapshot
 from labfunctions_operator.api.times import rfc3339
 from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS, Execution, Workflow
 from labfunctions_operator.desired.names import digest
 from labfunctions_operator.errors import InvalidSpec
-from labfunctions_operator.reconcile.execution import find_runtime, merge_execution, with_defaults
+from labfunctions_operator.reconcile.execution import (
+    find_runtime,
+    merge_execution,
+    placed,
+    with_defaults,
+)
 from labfunctions_operator.reconcile.notebook import check_notebook
 from labfunctions_operator.reconcile.notify import in_force
 from labfunctions_operator.reconcile.scheduled_run import parse_tick
@@ -32,10 +38,11 @@ def admit(
     workflow: Workflow | InvalidSpec | None,
     project: Project | InvalidSpec | None,
     source: SourceSnapshot | None,
+    node_group: NodeGroup | InvalidSpec | None = None,
     origin: Run | InvalidSpec | None = None,
     ahead: str | None = None,
 ) -> Snapshot | Blocked:
-    """Pass a Run through its gates: workflow, project, image, notebook, parameters, queue."""
+    """Pass a Run through its gates: the workflow first, and the nodes it goes to last."""
     if run.spec.from_run:
         return _again(run.spec.from_run, origin)
     if not run.spec.workflow_ref:
@@ -60,15 +67,18 @@ def admit(
     if status is None or status.image is None or _is_outdated(status, run):
         return _image_pending(project, runtime.name, status)
     same = source if source and status.tree and source.tree == status.tree else None
-    if same and (problem := _notebook_problem(same, execution)):
+    problem = (
+        _notebook_problem(same, execution)
+        or _behind(ahead, workflow)
+        or _no_node_group(execution, node_group)
+    )
+    if problem:
         return problem
-    if ahead and workflow and workflow.spec.concurrency_policy != "Allow":
-        return _behind(ahead, workflow)
     return _snapshot(
         run=run,
         project=project,
         workflow=workflow,
-        execution=execution,
+        execution=placed(execution, node_group),
         status=status,
         source=same,
         user=runtime.user,
@@ -84,8 +94,10 @@ def _again(name: str, origin: Run | InvalidSpec | None) -> Snapshot | Blocked:
     return origin.status.snapshot
 
 
-def _behind(ahead: str, workflow: Workflow) -> Blocked:
-    policy = workflow.spec.concurrency_policy
+def _behind(ahead: str | None, workflow: Workflow | None) -> Blocked | None:
+    policy = workflow.spec.concurrency_policy if workflow else "Allow"
+    if not ahead or policy == "Allow":
+        return None
     return Blocked(
         reason="Queued",
         message=f"waits for Run {ahead} to end: spec.concurrencyPolicy of its Workflow is {policy}",
@@ -93,12 +105,12 @@ def _behind(ahead: str, workflow: Workflow) -> Blocked:
     )
 
 
-def missing(kind: str, name: str, found: object) -> Blocked:
+def missing(kind: str, name: str, found: object, *, where: str = "namespace") -> Blocked:
     """Say that an object another one names is not there, or cannot be read."""
     if isinstance(found, InvalidSpec):
         return Blocked(reason=f"{kind}Invalid", message=f"{kind} {name}: {found}")
     return Blocked(
-        reason=f"{kind}NotFound", message=f"{kind} {name} does not exist in this namespace"
+        reason=f"{kind}NotFound", message=f"{kind} {name} does not exist in this {where}"
     )
 
 
@@ -131,15 +143,23 @@ def _image_pending(project: Project, runtime: str, status: RuntimeStatus | None)
     )
 
 
-def _notebook_problem(source: SourceSnapshot, execution: Execution) -> Blocked | None:
+def _notebook_problem(source: SourceSnapshot | None, execution: Execution) -> Blocked | None:
     """Check against the source, which is what lies in the image.
 
     Where it is not (a ready-made image, a source that cannot be reached) the runner checks.
     """
+    if source is None:
+        return None
     problem = check_notebook(
         source, execution.notebook or "", execution.parameters, execution.parameters_policy
     )
     return Blocked(reason=problem.reason, message=problem.message, final=True) if problem else None
+
+
+def _no_node_group(execution: Execution, group: NodeGroup | InvalidSpec | None) -> Blocked | None:
+    if execution.node_group is None or isinstance(group, NodeGroup):
+        return None
+    return missing("NodeGroup", execution.node_group, group, where="cluster")
 
 
 def _snapshot(

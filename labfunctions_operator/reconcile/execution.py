@@ -1,5 +1,6 @@
 """What a Run is to execute: the Workflow's words, the Run's own, and the Project's defaults."""
 
+from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.project import Project, Runtime, RuntimeStatus
 from labfunctions_operator.api.run import Run
 from labfunctions_operator.api.workflow import Execution, Workflow
@@ -26,11 +27,28 @@ def with_defaults(execution: Execution, project: Project) -> Execution:
         resources=execution.resources or defaults.resources,
         timeout_seconds=execution.timeout_seconds or defaults.timeout_seconds,
         image_pull_secrets=own if secret is None or secret in own else [*own, secret],
+        node_group=execution.node_group or defaults.node_group,
         service_account_name=execution.service_account_name or defaults.service_account_name,
         # An empty object is a word, too: nobody is told.
         notifications=defaults.notifications
         if execution.notifications is None
         else execution.notifications,
+    )
+
+
+def placed(execution: Execution, group: object) -> Execution:
+    """Send an execution to the nodes of its group; where they disagree, the group's labels count."""
+    if execution.node_group is None or not isinstance(group, NodeGroup):
+        return execution
+    spec = group.spec
+    tolerations = [{"operator": "Equal", **taint.wire()} for taint in spec.taints]
+    return execution.but(
+        node_selector={**(execution.node_selector or {}), **spec.labels},
+        tolerations=[
+            *execution.tolerations,
+            *(t for t in tolerations if t not in execution.tolerations),
+        ],
+        gpu=execution.gpu or spec.gpu,
     )
 
 

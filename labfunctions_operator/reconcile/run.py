@@ -7,6 +7,7 @@ from typing import Any
 
 from labfunctions_operator.api import labels
 from labfunctions_operator.api.conditions import find_condition
+from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.run import Failure, Phase, Progress, Run, Snapshot
 from labfunctions_operator.api.times import parse_time, rfc3339
@@ -78,6 +79,7 @@ class RunObserved:
         project: The Project of Workflow or Run.
         source: The project's source as last read, if it was.
         ahead: The live Run of the schedule that comes before this one, if one does.
+        node_group: The NodeGroup that Run, Workflow or Project name.
         origin: The Run that this one repeats, if it does.
         refusal: Why the Job gets no pod, in the words of who refuses it.
         jobs: Jobs with the names of its attempts, whoever owns them.
@@ -95,6 +97,7 @@ class RunObserved:
     project: Project | InvalidSpec | None = None
     source: SourceSnapshot | None = None
     ahead: str | None = None
+    node_group: NodeGroup | InvalidSpec | None = None
     origin: Run | InvalidSpec | None = None
     refusal: str | None = None
     jobs: Sequence[Object] = field(default=())
@@ -187,6 +190,7 @@ def _admit(run: Run, seen: RunObserved, settings: Settings, now: datetime) -> Pl
         workflow=seen.workflow,
         project=seen.project,
         source=seen.source,
+        node_group=seen.node_group,
         origin=seen.origin,
         ahead=seen.ahead,
     )

@@ -38,7 +38,8 @@ def schema_of(kind: str) -> Schema:
     return schema
 
 
-_STATUS = {kind: schema_of(kind)["properties"]["status"] for kind in ("Project", "Workflow", "Run")}
+_KINDS = ("Project", "Workflow", "Run", "NodeGroup")
+_STATUS = {kind: schema_of(kind)["properties"]["status"] for kind in _KINDS}
 
 
 def status_errors(kind: str, status: Any) -> list[str]:

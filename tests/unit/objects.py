@@ -7,6 +7,7 @@ from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project, Runtime
 from labfunctions_operator.api.run import Outputs, Run
@@ -95,6 +96,13 @@ def make_project(
 
 def make_runtime(**fields: Any) -> Runtime:
     return make_project(runtimes=[{"name": "default", **fields}]).spec.runtimes[0]
+
+
+def make_node_group(name: str = "gpu", *, status: Any = None, **spec: Any) -> NodeGroup:
+    spec = {"labels": {"pool": "gpu"}, "max": 10, **spec}
+    obj = make_object("NodeGroup", name, spec, _wire(status))
+    del obj["metadata"]["namespace"]
+    return parse(NodeGroup, obj)
 
 
 def make_workflow(name: str = "report", *, status: Any = None, **spec: Any) -> Workflow:

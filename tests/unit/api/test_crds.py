@@ -8,13 +8,14 @@ from crd_schema import errors, schema_of, status_errors
 from objects import GIT, make_object, stamp
 
 from labfunctions_operator.api import crd
+from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.run import Run
 from labfunctions_operator.api.types import Model
 from labfunctions_operator.api.workflow import Workflow
 
 CRDS = Path(__file__).parents[3] / "crds"
-KINDS = ["Project", "Workflow", "Run"]
+KINDS = ["Project", "Workflow", "Run", "NodeGroup"]
 # What CEL cannot see, as the schema leaves it open; a Run is started from its snapshot anyway.
 OPEN_FIELDS = {
     "parameters",
@@ -72,6 +73,7 @@ def test_the_schema_is_structural(kind: str) -> None:
         "maximum",
         "minItems",
         "minLength",
+        "minProperties",
         "minimum",
         "nullable",
         "pattern",
@@ -122,7 +124,9 @@ def test_every_list_and_map_of_a_spec_is_bounded(kind: str) -> None:
             assert "maxProperties" in node, path
 
 
-@pytest.mark.parametrize(("kind_", "limit"), [("Project", 40), ("Workflow", 42), ("Run", 52)])
+@pytest.mark.parametrize(
+    ("kind_", "limit"), [("Project", 40), ("Workflow", 42), ("Run", 52), ("NodeGroup", 40)]
+)
 def test_names_are_bounded_so_that_those_of_children_fit(kind_: str, limit: int) -> None:
     assert schema_of(kind_)["x-kubernetes-validations"] == [
         {
@@ -166,6 +170,16 @@ def test_a_run_has_something_to_run() -> None:
 def test_a_workflow_says_its_project_and_notebook() -> None:
     rules = schema_of("Workflow")["properties"]["spec"]["x-kubernetes-validations"]
     assert [r["rule"] for r in rules][:2] == ["has(self.projectRef)", "has(self.notebook)"]
+
+
+def test_a_node_group_has_one_provider_and_bounds_in_order() -> None:
+    rules = schema_of("NodeGroup")["properties"]["spec"]["x-kubernetes-validations"]
+    assert [r["message"] for r in rules] == [
+        "provider: give exactly one of "
+        "capacity, awsAutoScalingGroup, eksNodegroup, clusterApi, static",
+        "min is greater than max",
+        "a warm min is greater than max",
+    ]
 
 
 def test_printer_columns_show_fields_that_exist() -> None:
@@ -215,6 +229,7 @@ EXECUTION: dict[str, Any] = {
     "envFrom": [{"secretRef": {"name": "api"}}],
     "resources": {"limits": {"memory": "1Gi"}},
     "gpu": {"count": 1, "resourceName": "nvidia.com/gpu"},
+    "nodeGroup": "gpu",
     "nodeSelector": {"pool": "gpu"},
     "tolerations": [{"operator": "Exists"}],
     "affinity": {"nodeAffinity": {}},
@@ -365,6 +380,27 @@ FULL: dict[str, tuple[type[Model], dict[str, Any], dict[str, Any]]] = {
                     "time": stamp(),
                 }
             ],
+            "conditions": [CONDITION],
+        },
+    ),
+    "NodeGroup": (
+        NodeGroup,
+        {"labels": {"pool": "gpu"}, "max": 3},
+        {
+            "observedGeneration": 1,
+            "provider": "capacity",
+            "min": 0,
+            "max": 3,
+            "desired": 2,
+            "ready": 2,
+            "busy": 1,
+            "idle": 1,
+            "pendingRuns": 0,
+            "lastDecision": {"at": stamp(), "from": 1, "to": 2, "why": "1 busy, 1 waiting"},
+            "recentDecisions": [stamp()],
+            "wanted": {"min": 2, "max": 3, "until": stamp(60)},
+            "written": {"min": 0, "max": 3, "until": stamp(60)},
+            "nodeResources": {"cpu": "4"},
             "conditions": [CONDITION],
         },
     ),

@@ -226,6 +226,8 @@ def test_parse_ignores_fields_of_a_newer_version(kind: str) -> None:
         "source": {"git": {**GIT, "novelty": 1}},
         "projectRef": {"name": "demo", "novelty": 1},
         "notebook": "a.ipynb",
+        "labels": {"pool": "gpu"},
+        "max": 1,
         "novelty": {"a": 1},
     }
     obj = make_object(kind, "demo", spec, {"novelty": [1]}, novelty=1)

@@ -15,6 +15,7 @@ from objects import (
 )
 from world import World, now_of, pod_runs
 
+from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.run import Phase, Progress, Run
@@ -52,6 +53,7 @@ class RunWorld(World):
         super().__init__(make_object("Run", "first", spec or {"workflowRef": {"name": "report"}}))
         self.workflow: Workflow | InvalidSpec | None = make_workflow()
         self.project: Project | InvalidSpec | None = ready_project()
+        self.node_group: NodeGroup | InvalidSpec | None = None
         self.source: SourceSnapshot | None = make_source()
         self.source_pending = False
         self.event: PodEvent | None = None
@@ -106,6 +108,7 @@ class RunWorld(World):
             source=self.source,
             source_pending=self.source_pending,
             ahead=self.ahead,
+            node_group=self.node_group,
             jobs=jobs,
             pods=pods,
             grant=make_grant(),

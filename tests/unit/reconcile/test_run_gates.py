@@ -74,6 +74,18 @@ GATES: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, str], str]] = 
         ("ImageBuildFailed", "image default of Project demo cannot be built: no such package"),
         "Pending",
     ),
+    "the node group is missing": (
+        {"nodeGroup": "gpu"},
+        {},
+        ("NodeGroupNotFound", "NodeGroup gpu does not exist in this cluster"),
+        "Pending",
+    ),
+    "the node group cannot be read": (
+        {"nodeGroup": "gpu"},
+        {"node_group": InvalidSpec("spec.max", "Field required")},
+        ("NodeGroupInvalid", "NodeGroup gpu: spec.max: Field required"),
+        "Pending",
+    ),
     "a notebook is missing for good": (
         {"notebook": "analisys.ipynb", "parameters": {"unknown": 1}},
         {},

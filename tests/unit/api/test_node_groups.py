@@ -1,0 +1,54 @@
+"""What of a NodeGroup is refused, and where."""
+
+from typing import Any
+
+import pytest
+from objects import make_node_group
+
+from labfunctions_operator.errors import InvalidSpec
+
+WARM = {"schedule": "0 9 * * 1-5", "duration": "1h", "min": 2}
+CLUSTER_API = {"name": "gpu", "namespace": "capi"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "path"),
+    [
+        ({"labels": {}}, "spec.labels"),
+        ({"labels": {"a b": "c"}}, "spec.labels.a b"),
+        ({"max": None}, "spec.max"),
+        ({"min": 11}, "spec"),
+        ({"warm": [{**WARM, "min": 11}]}, "spec"),
+        ({"provider": {}}, "spec.provider"),
+        ({"provider": {"static": {}, "capacity": {}}}, "spec.provider"),
+        ({"provider": {"clusterApi": {"kind": "Node", **CLUSTER_API}}}, "spec.provider.clusterApi"),
+        ({"idle": {"after": "soon"}}, "spec.idle.after"),
+        ({"cooldown": {"up": "0s"}}, "spec.cooldown.up"),
+        ({"warmAhead": "0s"}, "spec.warmAhead"),
+        ({"warm": [{**WARM, "schedule": "0 9 * * 1-5 *"}]}, "spec.warm[0].schedule"),
+        ({"warm": [{**WARM, "schedule": "0 25 * * *"}]}, "spec.warm[0].schedule"),
+        ({"warm": [{**WARM, "timeZone": "Berlin"}]}, "spec.warm[0].timeZone"),
+        ({"warm": [{**WARM, "timeZone": "../etc/passwd"}]}, "spec.warm[0].timeZone"),
+        ({"policy": {"steps": {"idleTimeGt": "x"}}}, "spec.policy.steps.idleTimeGt"),
+    ],
+)
+def test_a_wrong_field_is_named(spec: dict[str, Any], path: str) -> None:
+    with pytest.raises(InvalidSpec) as refused:
+        make_node_group(**spec)
+    assert refused.value.path.startswith(path)
+
+
+@pytest.mark.parametrize(
+    ("provider", "name"),
+    [
+        (None, "capacity"),
+        ({"capacity": {}}, "capacity"),
+        ({"awsAutoScalingGroup": {"name": "g", "region": "eu-west-1"}}, "awsAutoScalingGroup"),
+        ({"eksNodegroup": {"cluster": "c", "name": "g", "region": "eu-west-1"}}, "eksNodegroup"),
+        ({"clusterApi": CLUSTER_API}, "clusterApi"),
+        ({"static": {"deleteNodes": True}}, "static"),
+    ],
+)
+def test_the_provider_is_the_field_that_is_set(provider: Any, name: str) -> None:
+    group = make_node_group(**({"provider": provider} if provider else {}))
+    assert group.spec.provider.name == name
