@@ -9,7 +9,12 @@ from labfunctions_operator.controllers.operator import Operator
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.settings import Settings
 
-_KINDS = {"projects": "Project", "workflows": "Workflow", "runs": "Run"}
+_KINDS = {
+    "projects": "Project",
+    "workflows": "Workflow",
+    "runs": "Run",
+    "nodegroups": "NodeGroup",
+}
 
 
 class NoDiffBase(kopf.DiffBaseStorage):

@@ -86,6 +86,18 @@ class NotificationSettings(_Section):
     link_seconds: Annotated[int, Field(ge=0, le=604800)] = 86400
 
 
+class Autoscaling(_Section):
+    """Whether NodeGroups are sized, and how their place-holders step aside.
+
+    Attributes:
+        enabled: Without it a NodeGroup only says where Runs go; nodes are not even watched.
+        priority_class: Of place-holder pods; its value must be below that of every Run.
+    """
+
+    enabled: bool = False
+    priority_class: str = "labfunctions-placeholder"
+
+
 class Settings(_Section):
     """Everything the operator is told."""
 
@@ -97,6 +109,7 @@ class Settings(_Section):
     reports: Reports
     metrics: MetricsSettings = MetricsSettings()
     notifications: NotificationSettings = NotificationSettings()
+    autoscaling: Autoscaling = Autoscaling()
     cache_dir: Path = Path("/var/cache/labfunctions")
 
 

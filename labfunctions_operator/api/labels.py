@@ -19,6 +19,7 @@ NODE_GROUP = f"{GROUP}/node-group"
 
 SNAPSHOT_ANNOTATION = f"{GROUP}/snapshot"
 OUTPUTS_ANNOTATION = f"{GROUP}/outputs"
+RELEASING_ANNOTATION = f"{GROUP}/releasing"
 BUILD_ANNOTATION = f"{GROUP}/build"
 SCHEDULED_AT_ANNOTATION = f"{GROUP}/scheduled-at"
 

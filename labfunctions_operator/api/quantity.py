@@ -1,4 +1,4 @@
-"""Kubernetes quantities, as far as memory needs them."""
+"""Kubernetes quantities, as far as memory and the size of nodes need them."""
 
 import re
 from decimal import ROUND_CEILING, Decimal
@@ -13,16 +13,21 @@ _UNITS = {
 _MEBIBYTE = 2**20
 
 
+def parse_quantity(text: str) -> Decimal | None:
+    """Read an amount of anything, or None where it is not written as one."""
+    match = _QUANTITY.match(text)
+    return Decimal(match[1]) * _UNITS[match[2] or ""] if match else None
+
+
 def parse_bytes(text: str) -> int:
     """Read an amount of memory, such as `512Mi`, `1.5Gi` or `1G`.
 
     Raises:
         ValueError: It is not one.
     """
-    match = _QUANTITY.match(text)
-    if not match:
+    amount = parse_quantity(text)
+    if amount is None:
         raise ValueError(f"{text!r} is not an amount of memory such as 512Mi or 2Gi")
-    amount = Decimal(match[1]) * _UNITS[match[2] or ""]
     return int(amount.to_integral_value(rounding=ROUND_CEILING))
 
 

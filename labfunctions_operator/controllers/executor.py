@@ -1,4 +1,4 @@
-"""Carries a plan out: deletes, cancels, children, then one write of the status, then Events."""
+"""Carries a plan out: deletes, cancels, evictions, children, the status once, then Events."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 SPEC_HASH = "labfunctions.io/spec-hash"
 # A Job's template cannot change, and the operator may not write the spec of a user's kind:
 # these are created once, and never applied again.
-CREATE_ONLY = frozenset({"Job", "Run"})
+CREATE_ONLY = frozenset({"Job", "Run", "Pod"})
 # A tick of a Workflow is run once, whoever made the Run: an earlier Workflow of that name, too.
 NAMED_BY_TICK = frozenset({"Run"})
 
@@ -60,6 +60,8 @@ class Executor:
             await self._delete(ref)
         for ref in plan.cancel:
             await self._cancel(ref)
+        for ref in plan.evict:
+            await self._client.evict(ref)
         for manifest in plan.apply:
             await self._apply(manifest)
         written = await self._write_status(plan.status, obj, guarded=plan.guarded)

@@ -13,7 +13,9 @@ from labfunctions_operator.controllers.dispatch import Dispatch
 from labfunctions_operator.controllers.engine import Engine
 from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.controllers.grants import Grants
+from labfunctions_operator.controllers.nodegroups import NodeGroups
 from labfunctions_operator.controllers.notifier import Notifier
+from labfunctions_operator.controllers.pools import Pools
 from labfunctions_operator.controllers.reconcilers import Reconcilers
 from labfunctions_operator.controllers.reports import Reports
 from labfunctions_operator.controllers.retention import RetentionKeeper
@@ -22,10 +24,19 @@ from labfunctions_operator.controllers.world import World
 from labfunctions_operator.errors import Denied, Transient
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.informer import Informer
-from labfunctions_operator.kube.resources import JOBS, PODS, PROJECTS, RUNS, WORKFLOWS
+from labfunctions_operator.kube.resources import (
+    JOBS,
+    NODE_GROUPS,
+    NODES,
+    PODS,
+    PROJECTS,
+    RUNS,
+    WORKFLOWS,
+)
 from labfunctions_operator.metrics.recorder import Metrics
 from labfunctions_operator.metrics.server import MetricsServer
 from labfunctions_operator.metrics.state import StateCollector
+from labfunctions_operator.providers.nodes.factory import make_provider
 from labfunctions_operator.providers.store import Store
 from labfunctions_operator.reconcile.plan import Key
 from labfunctions_operator.settings import Settings
@@ -34,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 600
 RETRY_SECONDS = 5.0
+# A burst of Runs and pods is counted once.
+_DEBOUNCE = 1.0
 _OURS = f"{PART_OF}=labfunctions,{MANAGED_BY}=labfunctions-operator"
 
 
@@ -44,7 +57,7 @@ class Operator:
         self._client = client
         self._clock = clock
         self._settings = settings
-        self._world = World()
+        self._world = World(autoscaling=settings.autoscaling.enabled)
         self._metrics = metrics = Metrics(self._world.caches)
         self._store = _open_store(settings)
         grants = Grants(self._store, settings.reports.url, settings.reports.key_file.read_bytes())
@@ -54,6 +67,8 @@ class Operator:
         )
         self._dispatch = Dispatch(client, self._store, settings.notifications, utc_now)
         self._notifier = Notifier(self._dispatch, self._wake, utc_now)
+        self._pools = Pools(lambda group: make_provider(group, client), self._wake)
+        executor = Executor(client, self._world.caches, metrics.status_written, metrics.event)
         self._reconcilers = Reconcilers(
             client=client,
             world=self._world,
@@ -62,7 +77,14 @@ class Operator:
             reports=self._reports,
             archive=Archive(self._store, self._world, clock),
             notifier=self._notifier,
-            executor=Executor(client, self._world.caches, metrics.status_written, metrics.event),
+            executor=executor,
+            node_groups=NodeGroups(
+                client=client,
+                world=self._world,
+                pools=self._pools,
+                executor=executor,
+                settings=settings,
+            ),
             settings=settings,
             clock=clock,
         )
@@ -81,6 +103,9 @@ class Operator:
             Informer(client, resource, self._world.caches[resource.kind], self._changed, _OURS)
             for resource in (JOBS, PODS)
         ]
+        if settings.autoscaling.enabled:
+            nodes = self._world.caches["Node"]
+            self._informers.append(Informer(client, NODES, nodes, self._changed))
         self._tasks: list[asyncio.Task[Any]] = []
 
     async def start(self) -> None:
@@ -111,6 +136,7 @@ class Operator:
         await self._record_messages()
         self._dispatch.close()
         await self._sources.close()
+        await self._pools.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -141,7 +167,7 @@ class Operator:
 
     def _changed(self, obj: Mapping[str, Any]) -> None:
         for key in self._world.concerned(obj):
-            self._engine.enqueue(key)
+            self._engine.enqueue(key, after=_DEBOUNCE if key.kind == "NodeGroup" else 0.0)
 
     def _source_read(self, project: Key, is_news: bool) -> None:
         self._engine.enqueue(project)
@@ -168,7 +194,7 @@ class Operator:
 
     async def _list(self) -> None:
         """List our kinds anew: objects deleted while nobody watched leave no event."""
-        for resource in (PROJECTS, WORKFLOWS, RUNS):
+        for resource in (NODE_GROUPS, PROJECTS, WORKFLOWS, RUNS):
             listed = await self._client.list(resource)
             changed = self._world.caches[resource.kind].replace(
                 listed.items, listed.resource_version

@@ -15,6 +15,7 @@ from labfunctions_operator.controllers.clock import Clock
 from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.controllers.grants import Grants
 from labfunctions_operator.controllers.inquiry import Inquiry
+from labfunctions_operator.controllers.nodegroups import NodeGroups
 from labfunctions_operator.controllers.notifier import Notifier
 from labfunctions_operator.controllers.reports import Reports
 from labfunctions_operator.controllers.source import SourceTracker
@@ -54,6 +55,7 @@ class Reconcilers:
         archive: Archive,
         notifier: Notifier,
         executor: Executor,
+        node_groups: NodeGroups,
         settings: Settings,
         clock: Clock,
     ) -> None:
@@ -65,6 +67,7 @@ class Reconcilers:
         self._archive = archive
         self._notifier = notifier
         self._executor = executor
+        self._node_groups = node_groups
         self._settings = settings
         self._clock = clock
         self._inquiry = Inquiry(client, clock)
@@ -75,18 +78,25 @@ class Reconcilers:
         if obj is None or obj["metadata"].get("deletionTimestamp"):
             if key.kind == "Project":
                 self._sources.forget(key)
+            elif key.kind == "NodeGroup":
+                self._node_groups.forget(key)
             self._notifier.forget(key)
             return None
         speak_of(obj)
-        decide = {"Project": self._project, "Workflow": self._workflow, "Run": self._run}[key.kind]
         try:
-            return await self._carry_out(await decide(key, obj), obj)
+            return await self._bring_nearer(key, obj)
         except InvalidSpec as error:
             # The user's words, refused by us or by the API server: said on the object itself.
             return await self._refuse(obj, reason="InvalidSpec", message=str(error), final=True)
         except Denied as error:
             await self._refuse(obj, reason="Forbidden", message=str(error), final=False)
             raise
+
+    async def _bring_nearer(self, key: Key, obj: Object) -> float | None:
+        if key.kind == "NodeGroup":
+            return await self._node_groups.reconcile(key, obj, self._clock())
+        decide = {"Project": self._project, "Workflow": self._workflow, "Run": self._run}[key.kind]
+        return await self._carry_out(await decide(key, obj), obj)
 
     async def _refuse(self, obj: Object, **why: Any) -> float | None:
         status = refuse(obj, now=self._clock(), **why)
@@ -222,6 +232,7 @@ class Reconcilers:
             project=project,
             source=source.snapshot,
             source_pending=followed and not source.tried,
+            node_group=self._world.node_group(execution.node_group or ""),
             jobs=jobs,
             pods=pods,
             grant=self._grants.grant(

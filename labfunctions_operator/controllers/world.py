@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from labfunctions_operator.api import labels
+from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.run import FINAL_PHASES, Phase, Run
@@ -25,10 +26,12 @@ M = TypeVar("M", bound=Model)
 
 _BY_PROJECT = "project"
 _BY_WORKFLOW = "workflow"
+_BY_NODE = "node"
 _LIVE = "live"
 _BY_SCHEDULE = "schedule"
 _QUEUE = "queue"
 _ENDED = "ended"
+_NO_GROUP = ("NodeGroupNotFound", "NodeGroupInvalid")
 
 
 class WatchedByKopf(Cache):
@@ -59,7 +62,8 @@ class WatchedByKopf(Cache):
 class World:
     """The caches by kind, and look-ups across them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, autoscaling: bool = False) -> None:
+        self._autoscaling = autoscaling
         self.caches: dict[str, Cache] = {
             "Project": WatchedByKopf(),
             "Workflow": WatchedByKopf({_BY_PROJECT: lambda obj: _ref(obj, "projectRef")}),
@@ -71,10 +75,13 @@ class World:
                     _BY_SCHEDULE: _schedule,
                     _QUEUE: lambda obj: _schedule(obj) if _live(obj) else (),
                     _ENDED: _ended,
+                    _BY_NODE: _ended_on,
                 }
             ),
+            "NodeGroup": WatchedByKopf(),
             "Job": Cache(),
-            "Pod": Cache(),
+            "Pod": Cache({_BY_NODE: _bound_to}),
+            "Node": Cache(),
         }
 
     def get(self, key: Key) -> Object | None:
@@ -92,6 +99,59 @@ class World:
     def run(self, namespace: str, name: str) -> Run | InvalidSpec | None:
         """Return a Run as others see it."""
         return self._read(Run, "Run", namespace, name)
+
+    def node_group(self, name: str) -> NodeGroup | InvalidSpec | None:
+        """Return a NodeGroup as others see it."""
+        return self._read(NodeGroup, "NodeGroup", "", name)
+
+    def nodes(self, wanted: Mapping[str, str]) -> list[Object]:
+        """Return the nodes with all of these labels."""
+        (label, value), *rest = wanted.items()
+        return [
+            node
+            for node in self.caches["Node"].by_label(label, value)
+            if all(node["metadata"]["labels"].get(key) == word for key, word in rest)
+        ]
+
+    def pods_on(self, node: str) -> list[Object]:
+        """Return the pods of ours that are bound to a node."""
+        return list(self.caches["Pod"].by_index(_BY_NODE, node))
+
+    def last_end_on(self, node: str) -> str | None:
+        """Return when the last of the Runs on a node ended whose records are still there."""
+        runs = self.caches["Run"].by_index(_BY_NODE, node)
+        ends = (
+            attempt.get("finishTime")
+            for run in runs
+            for attempt in run["status"]["attempts"]
+            if attempt.get("node") == node
+        )
+        return max((str(end) for end in ends if end), default=None)
+
+    def workflows_of(self, group: str) -> list[Object]:
+        """Return the Workflows whose Runs go to a NodeGroup."""
+        return [obj for obj in self.caches["Workflow"].objects() if self._group_named(obj) == group]
+
+    def group_of(self, run: Object) -> str | None:
+        """Return the name of the NodeGroup that a Run goes to, if it goes to one."""
+        snapshot = (run.get("status") or {}).get("snapshot")
+        if snapshot:
+            return _text(snapshot, "nodeGroup")
+        if named := _text(run.get("spec") or {}, "nodeGroup"):
+            return named
+        for name in _ref(run, "workflowRef"):
+            workflow = self.caches["Workflow"].get(run["metadata"]["namespace"], name)
+            return self._group_named(workflow) if workflow else None
+        return self._group_named(run)
+
+    def _group_named(self, obj: Object) -> str | None:
+        """Return the NodeGroup that a Workflow, or a Run without one, or its Project names."""
+        if named := _text(obj.get("spec") or {}, "nodeGroup"):
+            return named
+        for name in _ref(obj, "projectRef"):
+            project = self.caches["Project"].get(obj["metadata"]["namespace"], name)
+            return _text((project or {}).get("spec", {}).get("defaults") or {}, "nodeGroup")
+        return None
 
     def labelled(self, kind: str, label: str, value: str, namespace: str) -> list[Object]:
         """Return children by one of our labels."""
@@ -130,15 +190,18 @@ class World:
         """Return the keys of all objects of our kinds; what has dependents comes first."""
         return [
             _key(kind, obj)
-            for kind in ("Project", "Workflow", "Run")
+            for kind in ("NodeGroup", "Project", "Workflow", "Run")
             for obj in self.caches[kind].objects()
         ]
 
     def concerned(self, obj: Object) -> list[Key]:
         """Return the keys to reconcile when an object has changed or vanished."""
         kind = obj["kind"]
+        if kind == "Node":
+            return self._groups_with(obj)
+        groups = self._groups_of(obj) if self._autoscaling else []
         if kind in ("Job", "Pod"):
-            return _owner_of_child(obj)
+            return [*_owner_of_child(obj), *groups]
         keys = [_key(kind, obj)]
         if kind == "Project":
             keys += self.dependents(keys[0])
@@ -146,7 +209,39 @@ class World:
             keys += self._runs(_BY_WORKFLOW, keys[0])
         elif run := scheduled_run(obj):
             keys += self._of_schedule(obj, run)
-        return keys
+        elif kind == "NodeGroup":
+            keys += self._waiting_for(obj["metadata"]["name"])
+        return [*keys, *groups]
+
+    def _groups_with(self, node: Object) -> list[Key]:
+        """Return the NodeGroups that a node belongs to."""
+        has = node["metadata"].get("labels") or {}
+        return [
+            _key("NodeGroup", group)
+            for group in self.caches["NodeGroup"].objects()
+            if (wanted := (group.get("spec") or {}).get("labels"))
+            and all(has.get(key) == value for key, value in wanted.items())
+        ]
+
+    def _groups_of(self, obj: Object) -> list[Key]:
+        """Return the NodeGroup that a Run, its pod or a Workflow counts for."""
+        kind = obj["kind"]
+        name = None
+        if kind in ("Job", "Pod"):
+            name = (obj["metadata"].get("labels") or {}).get(labels.NODE_GROUP)
+        elif kind == "Run":
+            name = self.group_of(obj)
+        elif kind == "Workflow":
+            name = self._group_named(obj)
+        return [Key("NodeGroup", "", name)] if name else []
+
+    def _waiting_for(self, group: str) -> list[Key]:
+        """Return the Runs that were told that a NodeGroup is not there."""
+        return [
+            _key("Run", run)
+            for run in self.live_runs()
+            if _reason(run) in _NO_GROUP and self.group_of(run) == group
+        ]
 
     def _of_schedule(self, obj: Object, run: ScheduledRun) -> list[Key]:
         """Return the Workflow that made a Run, and the Run that may follow now."""
@@ -211,6 +306,26 @@ def _schedule(obj: Object) -> Iterable[str]:
 
 def _tick(run: ScheduledRun) -> datetime:
     return run.tick
+
+
+def _reason(obj: Object) -> str:
+    conditions = (obj.get("status") or {}).get("conditions") or [{}]
+    return str(conditions[0].get("reason", ""))
+
+
+def _text(holder: Object, field: str) -> str | None:
+    value = holder.get(field)
+    return value if isinstance(value, str) and value else None
+
+
+def _bound_to(pod: Object) -> Iterable[str]:
+    node = (pod.get("spec") or {}).get("nodeName")
+    return [node] if node else []
+
+
+def _ended_on(run: Object) -> Iterable[str]:
+    attempts = (run.get("status") or {}).get("attempts") or []
+    return {a["node"] for a in attempts if a.get("node") and a.get("finishTime")}
 
 
 def _live(obj: Object) -> bool:

@@ -22,7 +22,7 @@ from kubernetes.aio.client.rest import RESTClientObject
 
 from labfunctions_operator.errors import InvalidSpec, NotFound, Transient
 from labfunctions_operator.kube.events import COMPONENT, build_event
-from labfunctions_operator.kube.failures import AlreadyExists, Conflict, failure_of
+from labfunctions_operator.kube.failures import AlreadyExists, Conflict, TooManyRequests, failure_of
 from labfunctions_operator.kube.resources import Resource, find_resource
 from labfunctions_operator.reconcile.plan import Event, Manifest, Ref
 
@@ -272,6 +272,26 @@ class KubeClient:
                 return None
             raise
         return answer if answer.get("kind") == ref.kind else None
+
+    async def evict(self, ref: Ref) -> bool:
+        """Ask a pod to leave its node; say whether it may, which a budget can forbid for now."""
+        path = find_resource(ref.api_version, ref.kind).path(
+            namespace=ref.namespace, name=ref.name, subresource="eviction"
+        )
+        body: Object = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": ref.name, "namespace": ref.namespace},
+        }
+        if ref.uid:
+            body["deleteOptions"] = {"preconditions": {"uid": ref.uid}}
+        try:
+            await self._request("evict", "POST", path, body=body)
+        except NotFound:
+            return True
+        except TooManyRequests:
+            return False
+        return True
 
     async def _request(
         self,

@@ -24,6 +24,10 @@ class Gone(Transient):
     """The version to continue from is no longer kept: list anew."""
 
 
+class TooManyRequests(Transient):
+    """Not now; of an eviction: a disruption budget forbids it."""
+
+
 def failure_of(
     what: str, code: int, body: bytes, headers: Mapping[str, str] | None = None
 ) -> Exception:
@@ -51,7 +55,8 @@ def failure_of(
         return AlreadyExists(message) if exists else Conflict(message)
     if code == 410:
         return Gone(message)
-    return Transient(message, retry_after=_retry_after(headers or {}))
+    kind = TooManyRequests if code == 429 else Transient
+    return kind(message, retry_after=_retry_after(headers or {}))
 
 
 def _parse_status(body: bytes) -> dict[str, Any]:

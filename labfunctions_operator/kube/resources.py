@@ -36,6 +36,9 @@ JOBS = Resource("batch/v1", "Job", "jobs")
 PODS = Resource("v1", "Pod", "pods")
 CONFIG_MAPS = Resource("v1", "ConfigMap", "configmaps")
 SECRETS = Resource("v1", "Secret", "secrets")
+NODE_GROUPS = Resource(LABFUNCTIONS, "NodeGroup", "nodegroups", namespaced=False)
+POD_TEMPLATES = Resource("v1", "PodTemplate", "podtemplates")
+CAPACITY_BUFFERS = Resource("autoscaling.x-k8s.io/v1beta1", "CapacityBuffer", "capacitybuffers")
 EVENTS = Resource("v1", "Event", "events")
 NODES = Resource("v1", "Node", "nodes", namespaced=False)
 MACHINE_GROUPS = tuple(
@@ -57,6 +60,9 @@ _BY_KIND = {
         EVENTS,
         NODES,
         *MACHINE_GROUPS,
+        NODE_GROUPS,
+        POD_TEMPLATES,
+        CAPACITY_BUFFERS,
     )
 }
 

@@ -37,7 +37,7 @@ def with_defaults(execution: Execution, project: Project) -> Execution:
 
 
 def placed(execution: Execution, group: object) -> Execution:
-    """Send an execution to the nodes of its group; where they disagree, the group's labels count."""
+    """Send an execution to the nodes of its group, whose labels win over its own node selector."""
     if execution.node_group is None or not isinstance(group, NodeGroup):
         return execution
     spec = group.spec

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from labfunctions_operator.api.nodegroup import Taint
+from labfunctions_operator.reconcile.plan import Problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +58,18 @@ class Bounds:
     raised_until: str | None = None
     idle_seconds: int | None = None
     template: NodeTemplate | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolView:
+    """What is known of a pool at a provider.
+
+    Attributes:
+        size: As last read or written; None while that is not known for certain.
+        problem: Why it cannot be read or written.
+        is_writing: Whether a write is under way.
+    """
+
+    size: GroupSize | None = None
+    problem: Problem | None = None
+    is_writing: bool = False

@@ -37,12 +37,13 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to do for one object, carried out in this order: delete, cancel, apply, status, events.
+    """What to do for one object, in this order: delete, cancel, evict, apply, status, events.
 
     Attributes:
         cancel: Runs to stop by their `spec.cancel`.
         apply: Children to create or update by server-side apply.
         delete: Children to delete, with their dependents.
+        evict: Pods to ask away from their nodes; one that may not go yet stays.
         status: The whole status wanted, or None to leave it; written only if it differs.
         guarded: Write the status only onto the version of the object that was decided on: it
             holds what later decisions build on, and another operator may be alive.
@@ -53,6 +54,7 @@ class Plan:
     apply: tuple[Manifest, ...] = ()
     delete: tuple[Ref, ...] = ()
     cancel: tuple[Ref, ...] = ()
+    evict: tuple[Ref, ...] = ()
     status: Mapping[str, Any] | None = None
     guarded: bool = False
     events: tuple[Event, ...] = ()

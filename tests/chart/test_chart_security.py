@@ -96,6 +96,8 @@ def test_the_operator_is_granted_what_it_needs_and_nothing_else(
         "labfunctions.io/projects": read,
         "labfunctions.io/workflows": read,
         "labfunctions.io/runs": read | {"create", "patch", "delete"},
+        "labfunctions.io/nodegroups": read,
+        "labfunctions.io/nodegroups/status": {"patch"},
         "labfunctions.io/projects/status": {"patch"},
         "labfunctions.io/workflows/status": {"patch"},
         "labfunctions.io/runs/status": {"patch"},
@@ -105,6 +107,53 @@ def test_the_operator_is_granted_what_it_needs_and_nothing_else(
         "/events": {"list", "create"},
         "/secrets": {"get", "create", "patch"},
     }
+
+
+NODES = {
+    "/nodes": {"list", "watch"},
+    "cluster.x-k8s.io/machinedeployments": {"get", "patch"},
+    "cluster.x-k8s.io/machinesets": {"get", "patch"},
+    "cluster.x-k8s.io/machinepools": {"get", "patch"},
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "more"),
+    [
+        (["enabled=true"], NODES),
+        (
+            ["enabled=true", "deleteNodes=true"],
+            {
+                **NODES,
+                "/nodes": {"list", "watch", "patch", "delete"},
+                "/pods/eviction": {"create"},
+            },
+        ),
+        (["deleteNodes=true"], {}),
+    ],
+)
+def test_rights_on_nodes_come_with_autoscaling_only(
+    render: Callable[..., Any], values: list[str], more: dict[str, set[str]]
+) -> None:
+    name = "labfunctions-operator"
+    usual = granted(render().get("ClusterRole", name))
+    release = render(*(f"autoscaling.{value}" for value in values))
+    assert granted(release.get("ClusterRole", name)) == {**usual, **more}
+
+
+def test_placeholders_are_made_in_the_operators_namespace_and_push_nobody_aside(
+    render: Callable[..., Any],
+) -> None:
+    release = render("autoscaling.enabled=true")
+    role = release.get("Role", "labfunctions-placeholders")
+    assert role["metadata"]["namespace"] == "lf"
+    assert granted(role) == {
+        "/pods": {"create", "delete"},
+        "/podtemplates": {"get", "create", "patch"},
+        "autoscaling.x-k8s.io/capacitybuffers": {"get", "create", "patch"},
+    }
+    priority = release.get("PriorityClass", "labfunctions-placeholder")
+    assert (priority["value"], priority["preemptionPolicy"]) == (-10, "Never")
 
 
 def certificate(secret: dict[str, Any], key: str) -> x509.Certificate:

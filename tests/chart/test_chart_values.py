@@ -96,6 +96,7 @@ def test_default_configuration_of_the_operator(render: Callable[..., Any]) -> No
             "consoleUrl": "",
             "linkSeconds": 0,
         },
+        "autoscaling": {"enabled": False},
         "cacheDir": "/var/cache/labfunctions",
     }
 

@@ -47,6 +47,7 @@
     "slackUrl" .Values.notifications.slackUrl
     "consoleUrl" .Values.notifications.consoleUrl
     "linkSeconds" $links)
+  "autoscaling" (dict "enabled" .Values.autoscaling.enabled)
   "cacheDir" "/var/cache/labfunctions"
   | toYaml -}}
 {{- end }}

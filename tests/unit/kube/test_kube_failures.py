@@ -5,7 +5,13 @@ import json
 import pytest
 
 from labfunctions_operator.errors import Denied, Drifted, InvalidSpec, NotFound, Transient
-from labfunctions_operator.kube.failures import AlreadyExists, Conflict, Gone, failure_of
+from labfunctions_operator.kube.failures import (
+    AlreadyExists,
+    Conflict,
+    Gone,
+    TooManyRequests,
+    failure_of,
+)
 
 ILL_TYPED = (
     "failed to create typed patch object (default/j; batch/v1, Kind=Job): "
@@ -39,7 +45,7 @@ def body(message: str, reason: str = "") -> bytes:
         (409, "AlreadyExists", AlreadyExists),
         (409, "Conflict", Conflict),
         (410, "Expired", Gone),
-        (429, "TooManyRequests", Transient),
+        (429, "TooManyRequests", TooManyRequests),
         (500, "InternalError", Transient),
         (504, "Timeout", Transient),
     ],

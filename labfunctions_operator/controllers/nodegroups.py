@@ -1,0 +1,158 @@
+"""Looks at what concerns a NodeGroup, all of it in caches, and keeps its provider told."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from labfunctions_operator.api import labels
+from labfunctions_operator.api.nodegroup import NodeGroup
+from labfunctions_operator.api.parse import parse
+from labfunctions_operator.api.project import Project
+from labfunctions_operator.api.times import parse_time
+from labfunctions_operator.controllers.executor import Executor
+from labfunctions_operator.controllers.pools import Pools
+from labfunctions_operator.controllers.world import Object, World
+from labfunctions_operator.errors import InvalidSpec, NotFound
+from labfunctions_operator.kube.client import KubeClient
+from labfunctions_operator.kube.resources import PODS
+from labfunctions_operator.reconcile.demand import NodeGroupObserved, requests_of
+from labfunctions_operator.reconcile.execution import find_runtime
+from labfunctions_operator.reconcile.nodegroup import reconcile_node_group
+from labfunctions_operator.reconcile.plan import Key
+from labfunctions_operator.reconcile.pods import is_over
+from labfunctions_operator.reconcile.release import cordoned_at
+from labfunctions_operator.settings import Settings
+
+# Reasons by which a Run waits for something that no node would give it.
+_REFUSED = ("QuotaExceeded", "PodRefused")
+
+
+class NodeGroups:
+    """Reconciles NodeGroups."""
+
+    def __init__(
+        self,
+        *,
+        client: KubeClient,
+        world: World,
+        pools: Pools,
+        executor: Executor,
+        settings: Settings,
+    ) -> None:
+        self._client = client
+        self._world = world
+        self._pools = pools
+        self._executor = executor
+        self._settings = settings
+
+    async def reconcile(self, key: Key, obj: Object, now: datetime) -> float | None:
+        """Bring one NodeGroup nearer to what it should be."""
+        group = parse(NodeGroup, obj)
+        seen = NodeGroupObserved()
+        if self._settings.autoscaling.enabled:
+            seen = await self._observe(key, group)
+        decided = reconcile_node_group(group, seen, self._settings, now)
+        try:
+            await self._executor.execute(decided.plan, obj)
+        except NotFound:
+            # Of all kinds written here only this one may be missing from a cluster.
+            raise InvalidSpec(
+                "spec.provider.capacity.capacityBuffer",
+                "this cluster does not serve CapacityBuffer (autoscaling.x-k8s.io/v1beta1)",
+            ) from None
+        waits = [decided.plan.requeue_after]
+        if self._settings.autoscaling.enabled:
+            # Only now: what is wanted is on record before anyone outside is told.
+            waits.append(self._pools.follow(key, group, decided.bounds))
+        return min((w for w in waits if w is not None), default=None)
+
+    def forget(self, key: Key) -> None:
+        """Drop what is known of a group that is gone."""
+        self._pools.forget(key)
+
+    async def _observe(self, key: Key, group: NodeGroup) -> NodeGroupObserved:
+        nodes = self._world.nodes(group.spec.labels)
+        names = [node["metadata"]["name"] for node in nodes]
+        return NodeGroupObserved(
+            nodes=nodes,
+            pods=[pod for name in names for pod in self._world.pods_on(name)],
+            waiting=list(self._waiting(key.name)),
+            ends={name: end for name in names if (end := self._world.last_end_on(name))},
+            ticks=sorted(self._ticks(key.name)),
+            images=self._images(key.name),
+            placeholders=[
+                pod
+                for pod in self._world.labelled(
+                    "Pod", labels.NODE_GROUP, key.name, self._settings.namespace
+                )
+                if pod["metadata"]["labels"].get(labels.COMPONENT) == labels.COMPONENT_PLACEHOLDER
+            ],
+            pool=self._pools.view(key, group),
+            drained={
+                node["metadata"]["name"]: await self._all_pods_on(node["metadata"]["name"])
+                for node in nodes
+                if cordoned_at(node) is not None
+            },
+        )
+
+    def _waiting(self, group: str) -> Iterable[dict[str, str]]:
+        """Yield what each Run asks for that waits for a node, and for nothing else."""
+        for run in self._world.live_runs():
+            if self._world.group_of(run) != group:
+                continue
+            namespace, name = run["metadata"]["namespace"], run["metadata"]["name"]
+            pods = self._world.labelled("Pod", labels.RUN, name, namespace)
+            unbound = [p for p in pods if not p["spec"].get("nodeName") and not is_over(p)]
+            if unbound:
+                yield requests_of(unbound[0]["spec"])
+            elif not pods and (job := self._waiting_job(run)) is not None:
+                yield requests_of(job)
+
+    def _waiting_job(self, run: Object) -> Object | None:
+        """Return the pod to come of a Run whose Job is about to get it; empty for a new Run."""
+        status = run.get("status") or {}
+        conditions = status.get("conditions") or []
+        if conditions and conditions[0].get("reason") in _REFUSED:
+            return None
+        metadata = run["metadata"]
+        jobs = self._world.labelled("Job", labels.RUN, metadata["name"], metadata["namespace"])
+        if not jobs:
+            return {} if not conditions else None
+        job = max(jobs, key=lambda j: str(j["metadata"].get("creationTimestamp")))
+        # One that Kueue holds back would not start on a node either.
+        if job["spec"].get("suspend") or (job.get("status") or {}).get("conditions"):
+            return None
+        spec: Object = job["spec"]["template"]["spec"]
+        return spec
+
+    def _ticks(self, group: str) -> Iterable[datetime]:
+        for workflow in self._world.workflows_of(group):
+            # Read from the stored object, whatever may be written there.
+            text = (workflow.get("status") or {}).get("nextScheduleTime")
+            try:
+                yield parse_time(str(text))
+            except ValueError:
+                continue
+
+    def _images(self, group: str) -> list[str]:
+        """Return the images of the group's Workflows, the one that is needed first in front."""
+
+        def next_tick(workflow: Any) -> str:
+            return str((workflow.get("status") or {}).get("nextScheduleTime") or "~")
+
+        found: dict[str, None] = {}
+        for workflow in sorted(self._world.workflows_of(group), key=next_tick):
+            spec, namespace = workflow["spec"], workflow["metadata"]["namespace"]
+            name = (spec.get("projectRef") or {}).get("name") or ""
+            project = self._world.project(namespace, name)
+            runtime = (
+                find_runtime(project, spec.get("runtime")) if isinstance(project, Project) else None
+            )
+            if runtime and runtime[1] and runtime[1].image:
+                found[runtime[1].image] = None
+        return list(found)
+
+    async def _all_pods_on(self, node: str) -> list[Object]:
+        """Ask for every pod of a node that is to go; caches hold only our own."""
+        listed = await self._client.list(PODS, field_selector=f"spec.nodeName={node}")
+        return list(listed.items)

@@ -1,0 +1,198 @@
+"""Talks to the providers of nodes beside the reconciler, which never waits for a cloud."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from labfunctions_operator.api.nodegroup import NodeGroup
+from labfunctions_operator.errors import Denied, Drifted, InvalidSpec, NotFound, Transient
+from labfunctions_operator.providers.nodes.protocol import NodeProvider
+from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, PoolView
+from labfunctions_operator.reconcile.plan import Key, Problem
+
+logger = logging.getLogger(__name__)
+
+Factory = Callable[[NodeGroup], NodeProvider | None]
+
+READ_INTERVAL = 60.0
+CALL_TIMEOUT = 30.0
+FIRST_DELAY = 2.0
+LAST_DELAY = 300.0
+DENIED_DELAY = 60.0
+
+
+@dataclass(kw_only=True)
+class _Pool:
+    """One pool, and what is under way there.
+
+    Attributes:
+        spec: What the provider was made for.
+        provider: None until it is asked for the first time.
+        wanted: What it is to be told.
+        told: What it has confirmed in this process.
+    """
+
+    spec: str
+    provider: NodeProvider | None = None
+    view: PoolView = field(default_factory=PoolView)
+    wanted: Bounds | None = None
+    told: Bounds | None = None
+    due: float = 0.0
+    failures: int = 0
+    task: asyncio.Task[None] | None = None
+
+
+class Pools:
+    """Knows each group's pool as it was last read, and writes what is wanted there.
+
+    Args:
+        make: Returns a new provider for a group, or None where it has none outside the cluster.
+        on_news: Called with a group's key when its pool is known better than before.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        make: Factory,
+        on_news: Callable[[Key], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._make = make
+        self._on_news = on_news
+        self._clock = clock
+        self._pools: dict[Key, _Pool] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def view(self, key: Key, group: NodeGroup) -> PoolView | None:
+        """Return what is known of a pool, or None for a group without one; starts nothing."""
+        if not is_remote(group):
+            return None
+        pool = self._pools.get(key)
+        if pool is None or pool.spec != _spec(group):
+            return PoolView()
+        return pool.view
+
+    def follow(self, key: Key, group: NodeGroup, wanted: Bounds | None) -> float | None:
+        """See that a pool is read now and then, and told what is wanted.
+
+        Returns:
+            The seconds until it is to be followed again, or None while a call is under way.
+        """
+        if not is_remote(group):
+            self.forget(key)
+            return None
+        pool = self._pools.get(key)
+        if pool is None or pool.spec != _spec(group):
+            self.forget(key)
+            pool = self._pools[key] = _Pool(spec=_spec(group))
+        is_new = wanted not in (None, pool.wanted, pool.told)
+        pool.wanted = wanted
+        if is_new and not pool.failures:
+            pool.due = 0.0
+        if pool.task is None and self._clock() >= pool.due:
+            must_write = wanted is not None and wanted != pool.told and pool.view.size is not None
+            pool.view = PoolView(
+                size=pool.view.size, problem=pool.view.problem, is_writing=must_write
+            )
+            pool.task = asyncio.create_task(
+                self._call(key, group, pool, wanted if must_write else None), name=f"pool {key}"
+            )
+        return None if pool.task else max(0.1, pool.due - self._clock())
+
+    def forget(self, key: Key) -> None:
+        """Drop what is known of a group that is gone."""
+        pool = self._pools.pop(key, None)
+        if pool:
+            closing = asyncio.create_task(_close(pool), name=f"close pool {key}")
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Stop all calls and let go of all connections."""
+        for key in list(self._pools):
+            self.forget(key)
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    async def _call(self, key: Key, group: NodeGroup, pool: _Pool, bounds: Bounds | None) -> None:
+        before = pool.view
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT):
+                size = await self._ask(group, pool, bounds)
+            pool.view = PoolView(size=size)
+            pool.told = bounds or pool.told
+            pool.failures = 0
+            pool.due = self._clock() + READ_INTERVAL
+        except Exception as error:
+            self._fail(key, pool, error, is_write=bounds is not None)
+        pool.task = None
+        if self._pools.get(key) is pool and pool.view != before:
+            self._on_news(key)
+
+    async def _ask(self, group: NodeGroup, pool: _Pool, bounds: Bounds | None) -> GroupSize:
+        if pool.provider is None:
+            pool.provider = self._make(group)
+        assert pool.provider is not None
+        seen = await pool.provider.read()
+        if bounds is None:
+            return seen
+        # What was decided on is what is compared with: a newer state needs a newer decision.
+        known = pool.view.size
+        if known is None or (known.min, known.max) != (seen.min, seen.max):
+            raise Drifted("the pool has changed since it was last read")
+        return await pool.provider.write(bounds, seen)
+
+    def _fail(self, key: Key, pool: _Pool, error: Exception, *, is_write: bool) -> None:
+        """Say what is wrong; after a write that may have happened the pool is not known."""
+        if isinstance(error, Drifted):
+            pool.view = PoolView()
+            pool.due = 0.0
+            return
+        problem = _problem(error)
+        if problem.reason == "InternalError":
+            logger.error("pool of NodeGroup %s: %s", key.name, error, exc_info=error)
+        else:
+            logger.warning("pool of NodeGroup %s: %s", key.name, problem.message)
+        pool.view = PoolView(size=None if is_write else pool.view.size, problem=problem)
+        first = DENIED_DELAY if isinstance(error, Denied) else FIRST_DELAY
+        delay = min(LAST_DELAY, first * 2.0 ** min(pool.failures, 10))
+        asked = error.retry_after if isinstance(error, Transient) else None
+        pool.due = self._clock() + max(delay, asked or 0.0)
+        pool.failures += 1
+
+
+def is_remote(group: NodeGroup) -> bool:
+    """Whether a group's size is bounded somewhere else than by objects of this cluster's own."""
+    provider = group.spec.provider
+    return provider.capacity is None and provider.static is None
+
+
+def _problem(error: Exception) -> Problem:
+    for kind, reason in (
+        (TimeoutError, "ProviderTimeout"),
+        (Transient, "ProviderUnavailable"),
+        (Denied, "Forbidden"),
+        (NotFound, "PoolNotFound"),
+        (InvalidSpec, "InvalidSpec"),
+    ):
+        if isinstance(error, kind):
+            text = str(error) or f"no answer within {CALL_TIMEOUT:.0f} s"
+            return Problem(reason=reason, message=" ".join(text.split())[:400])
+    return Problem(reason="InternalError", message=f"{type(error).__name__}: {error}"[:400])
+
+
+def _spec(group: NodeGroup) -> str:
+    return f"{group.metadata.uid} {group.spec.provider.model_dump_json()}"
+
+
+async def _close(pool: _Pool) -> None:
+    if pool.task:
+        pool.task.cancel()
+        await asyncio.gather(pool.task, return_exceptions=True)
+    if pool.provider:
+        try:
+            await pool.provider.close()
+        except Exception as error:
+            logger.warning("cannot close a provider of nodes: %s", error)

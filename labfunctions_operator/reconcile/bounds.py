@@ -1,0 +1,110 @@
+"""The bounds of a pool at a provider: one writer, an expiry for each raise, no tug of war.
+
+What is wanted is on record before it is written, and what was confirmed stays on record beside it:
+a pool that shows either of the two is as we left it, whenever the operator stopped in between.
+Anything else is somebody's change, which is said and left alone.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from labfunctions_operator.api.nodegroup import NodeGroup, NodeGroupStatus, Raise
+from labfunctions_operator.api.times import parse_duration, parse_time, rfc3339
+from labfunctions_operator.reconcile.nodes import Bounds, NodeTemplate, PoolView
+from labfunctions_operator.reconcile.plan import Problem
+from labfunctions_operator.reconcile.warm import Floor
+
+DRIFTED = "Drifted"
+# How long a raise outlives an operator that is gone; a raise still needed is renewed.
+RAISE = timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What to tell a provider.
+
+    Attributes:
+        wanted: To put on record before it is written.
+        written: What the provider has confirmed.
+        problem: Why nothing is written.
+        may_write: Whether the provider is to be told, unless it was.
+    """
+
+    wanted: Raise | None = None
+    written: Raise | None = None
+    problem: Problem | None = None
+    may_write: bool = False
+
+
+def wanted_bounds(
+    group: NodeGroup, view: PoolView, *, desired: int, size: int, floor: Floor, now: datetime
+) -> Wanted:
+    """Decide which bounds a pool should have.
+
+    Args:
+        group: With what was wanted and confirmed before.
+        view: The pool.
+        desired: How many nodes the policy wants.
+        size: How many nodes exist.
+        floor: The fewest nodes now.
+        now: The time.
+    """
+    status = group.status
+    if view.size is None or view.is_writing:
+        return Wanted(wanted=status.wanted, written=status.written, problem=view.problem)
+    shown = Raise(min=view.size.min, max=view.size.max)
+    target = Raise(
+        min=desired,
+        max=max(group.spec.max, size, view.size.desired or 0),
+        until=_until(group, desired, floor, now),
+    )
+    drift = _drift(shown, status, target)
+    if drift and group.metadata.generation == status.observed_generation:
+        return Wanted(wanted=status.wanted, written=status.written, problem=drift)
+    return Wanted(wanted=target, written=shown, problem=view.problem, may_write=True)
+
+
+def bounds_of(group: NodeGroup, wanted: Raise, resources: dict[str, str]) -> Bounds:
+    """Return what the provider is told, with the hints for autoscalers."""
+    spec = group.spec
+    gpus = {spec.gpu.resource_name: str(spec.gpu.count)} if spec.gpu else {}
+    return Bounds(
+        min=wanted.min,
+        max=wanted.max,
+        raised_until=wanted.until,
+        idle_seconds=int(parse_duration(spec.idle.after).total_seconds()),
+        template=NodeTemplate(
+            labels=dict(spec.labels),
+            taints=tuple(spec.taints),
+            resources={**gpus, **resources},
+        ),
+    )
+
+
+def _drift(shown: Raise, status: NodeGroupStatus, target: Raise) -> Problem | None:
+    """Tell of a change that is not ours; a pool never written to is taken over as it is."""
+    if status.written is None:
+        return None
+    if any(_same(shown, r) for r in (status.written, status.wanted, target) if r):
+        return None
+    last = status.wanted or status.written
+    return Problem(
+        reason=DRIFTED,
+        message=f"min and max are {shown.min} and {shown.max} at the provider, not {last.min} and "
+        f"{last.max} as written: somebody else changed them; set them back, or edit the NodeGroup",
+    )
+
+
+def _same(one: Raise, other: Raise) -> bool:
+    return (one.min, one.max) == (other.min, other.max)
+
+
+def _until(group: NodeGroup, desired: int, floor: Floor, now: datetime) -> str | None:
+    if desired <= group.spec.min:
+        return None
+    if floor.until and desired == floor.min:
+        return rfc3339(floor.until)
+    before = group.status.wanted
+    if before and before.min == desired and before.until and parse_time(before.until) > now:
+        return before.until
+    return rfc3339(now + RAISE)

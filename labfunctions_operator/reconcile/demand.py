@@ -1,0 +1,196 @@
+"""What a group has to do, counted from what exists: nodes, Runs on them, Runs that wait."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from labfunctions_operator.api import labels
+from labfunctions_operator.api.quantity import parse_quantity
+from labfunctions_operator.api.times import parse_time
+from labfunctions_operator.reconcile.nodes import PoolView
+from labfunctions_operator.reconcile.pods import is_over
+from labfunctions_operator.reconcile.scaling import Load, Node
+
+Object = Mapping[str, Any]
+
+# Between a Workflow's tick and the Run that it makes.
+TICK_GRACE = timedelta(seconds=60)
+# What a node's size is told by; pods and ephemeral storage say nothing of a Run.
+_TOLD = ("cpu", "memory")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeGroupObserved:
+    """What exists around a NodeGroup.
+
+    Attributes:
+        nodes: Node objects with the group's labels.
+        pods: Pods of Runs on those nodes.
+        waiting: What each Run asks for that waits for a node of the group, and for nothing else:
+            resource name to quantity.
+        ends: When the last Run on a node ended, by the node's name, RFC 3339.
+        ticks: When Workflows of the group run next.
+        images: What Runs of the group use, the one needed first in front.
+        placeholders: The group's place-holder pods.
+        pool: What the provider reports, where it is asked.
+        drained: All pods on nodes that are being released, by the node's name.
+    """
+
+    nodes: Sequence[Object] = ()
+    pods: Sequence[Object] = ()
+    waiting: Sequence[Mapping[str, str]] = ()
+    ends: Mapping[str, str] = field(default_factory=dict)
+    ticks: Sequence[datetime] = ()
+    images: Sequence[str] = ()
+    placeholders: Sequence[Object] = ()
+    pool: PoolView | None = None
+    drained: Mapping[str, Sequence[Object]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What a group has to do.
+
+    Attributes:
+        load: What the policy looks at.
+        ready: Nodes that take pods.
+        misfits: Runs that wait but are larger than any node of the group.
+        leaving: Nodes that take no more pods and have no Run.
+        resources: What a node of the group offers, as last seen.
+        next_tick: When a Workflow's tick comes into sight.
+    """
+
+    load: Load
+    ready: int
+    misfits: int
+    leaving: tuple[Object, ...]
+    resources: Mapping[str, str]
+    next_tick: datetime | None
+
+
+def demand_of(
+    seen: NodeGroupObserved,
+    *,
+    known: Mapping[str, str],
+    ahead: timedelta | None,
+    now: datetime,
+) -> Demand:
+    """Count what a group has to do.
+
+    Args:
+        seen: What exists.
+        known: What a node of the group offers, as seen before; empty if none was.
+        ahead: How long before a Workflow's tick its Run counts; None means never.
+        now: The time.
+    """
+    runs = _runs_by_node(seen.pods)
+    leaving = [n for n in seen.nodes if is_cordoned(n) and not runs.get(_name(n))]
+    staying = [n for n in seen.nodes if n not in leaving]
+    offers = [offer(node) for node in staying]
+    resources = next((o for o in reversed(offers) if o), dict(known))
+    sizes = [*offers, *([known] if known else [])]
+    fitting = [r for r in seen.waiting if not sizes or any(fits(r, size) for size in sizes)]
+    nodes = [
+        Node(
+            name=_name(node),
+            ready=_is_ready(node),
+            runs=runs.get(_name(node), 0),
+            idle_since=_idle_since(node, seen.ends.get(_name(node))),
+            is_awaited=any(fits(r, size) for r in fitting),
+        )
+        for node, size in zip(staying, offers, strict=True)
+    ]
+    due, next_tick = _ticks(seen.ticks, ahead, now)
+    return Demand(
+        load=Load(nodes=nodes, pending=len(fitting), ahead=due),
+        ready=sum(node.ready for node in nodes),
+        misfits=len(seen.waiting) - len(fitting),
+        leaving=tuple(leaving),
+        resources=resources,
+        next_tick=next_tick,
+    )
+
+
+def is_cordoned(node: Object) -> bool:
+    """Whether a node takes no more pods."""
+    return bool(node.get("spec", {}).get("unschedulable")) or (
+        "deletionTimestamp" in node["metadata"]
+    )
+
+
+def requests_of(pod_spec: Object) -> dict[str, str]:
+    """Return what the containers of a pod ask for together, the courier included."""
+    total: dict[str, Decimal] = {}
+    sidecars = [c for c in pod_spec.get("initContainers") or () if c.get("restartPolicy")]
+    for container in (*sidecars, *(pod_spec.get("containers") or ())):
+        resources = container.get("resources") or {}
+        asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+        for name, text in asked.items():
+            total[name] = total.get(name, Decimal(0)) + (parse_quantity(str(text)) or Decimal(0))
+    return {name: str(amount) for name, amount in total.items()}
+
+
+def fits(requests: Mapping[str, str], size: Mapping[str, str]) -> bool:
+    """Whether an empty node of that size would take a Run; ephemeral storage is left out."""
+    return all(
+        (parse_quantity(size.get(name, "0")) or Decimal(0)) >= (parse_quantity(text) or Decimal(0))
+        for name, text in requests.items()
+        if name in _TOLD or "/" in name
+    )
+
+
+def offer(node: Object) -> dict[str, str]:
+    """Return what of a node pods can ask for: CPU, memory and extended resources."""
+    allocatable = node.get("status", {}).get("allocatable") or {}
+    return {
+        name: str(text)
+        for name, text in sorted(allocatable.items())
+        if name in _TOLD or "/" in name
+    }
+
+
+def _runs_by_node(pods: Iterable[Object]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for pod in pods:
+        node = pod.get("spec", {}).get("nodeName")
+        component = pod["metadata"].get("labels", {}).get(labels.COMPONENT)
+        if node and component == labels.COMPONENT_RUN and not is_over(pod):
+            counts[node] = counts.get(node, 0) + 1
+    return counts
+
+
+def _ready_condition(node: Object) -> Mapping[str, Any]:
+    conditions = node.get("status", {}).get("conditions") or []
+    return next((c for c in conditions if c.get("type") == "Ready"), {})
+
+
+def _is_ready(node: Object) -> bool:
+    return _ready_condition(node).get("status") == "True" and not is_cordoned(node)
+
+
+def _idle_since(node: Object, ended: str | None) -> datetime:
+    times = (
+        node["metadata"]["creationTimestamp"],
+        _ready_condition(node).get("lastTransitionTime"),
+        ended,
+    )
+    return max(parse_time(t) for t in times if t)
+
+
+def _ticks(
+    ticks: Iterable[datetime], ahead: timedelta | None, now: datetime
+) -> tuple[int, datetime | None]:
+    """Return how many ticks are in sight, and when that number changes."""
+    if ahead is None:
+        return 0, None
+    seen = [tick for tick in ticks if now - TICK_GRACE < tick]
+    due = [tick for tick in seen if tick - ahead <= now]
+    changes = [*(t + TICK_GRACE for t in due), *(t - ahead for t in seen if t - ahead > now)]
+    return len(due), min(changes, default=None)
+
+
+def _name(obj: Object) -> str:
+    name: str = obj["metadata"]["name"]
+    return name
