@@ -257,7 +257,7 @@ class NodeGroupStatus(Model):
     """Runs of the group that wait for a node."""
     last_decision: Decision | None = None
     recent_decisions: list[str] = []
-    """When, in the last hour."""
+    """When, of those in the hour before the last one."""
     wanted: Raise | None = None
     """What the provider was last told."""
     written: Raise | None = None

@@ -48,7 +48,11 @@ class _Decided:
     size: Size
     demand: Demand
     recent: list[str]
-    is_stalled: bool
+    stalled_until: datetime | None
+
+    @property
+    def is_stalled(self) -> bool:
+        return self.stalled_until is not None
 
     @property
     def is_news(self) -> bool:
@@ -78,7 +82,7 @@ def reconcile_node_group(
         demand.next_tick,
         release.look_again,
         _raise_ends(wanted, now),
-        parse_time(decided.recent[0]) + _HOUR if decided.recent else None,
+        decided.stalled_until,
     ]
     plan = replace(
         plan,
@@ -100,6 +104,7 @@ def _decide(group: NodeGroup, demand: Demand, now: datetime) -> _Decided:
         group.spec, demand.load, desired=status.desired, last=status.last_decision, now=now
     )
     before = demand.load.size if status.desired is None else status.desired
+    # Forgotten only when there is a new one: time alone is no reason to write.
     recent = [t for t in status.recent_decisions if parse_time(t) + _HOUR > now]
     is_news = size.desired != before
     is_stalled = is_news and len(recent) >= DECISIONS_AN_HOUR
@@ -108,8 +113,8 @@ def _decide(group: NodeGroup, demand: Demand, now: datetime) -> _Decided:
         before=before,
         size=size,
         demand=demand,
-        recent=[*recent, rfc3339(now)] if is_news and not is_stalled else recent,
-        is_stalled=is_stalled,
+        recent=[*recent, rfc3339(now)] if is_news and not is_stalled else status.recent_decisions,
+        stalled_until=parse_time(recent[0]) + _HOUR if is_stalled else None,
     )
 
 

@@ -1,0 +1,452 @@
+"""What a NodeGroup says and does."""
+
+from typing import Any
+
+import pytest
+from nodegroup_world import (
+    ALLOCATABLE,
+    REMOTE,
+    REQUESTS,
+    NodeGroupWorld,
+    make_node,
+    make_pod_on,
+)
+from objects import NOW, make_node_group, make_settings, stamp
+
+from labfunctions_operator.reconcile.demand import NodeGroupObserved
+from labfunctions_operator.reconcile.nodegroup import DECISIONS_AN_HOUR, reconcile_node_group
+from labfunctions_operator.reconcile.nodes import GroupSize, PoolView
+from labfunctions_operator.reconcile.plan import Problem
+
+HOUR = 3600
+
+
+def with_runs(count: int, **spec: Any) -> NodeGroupWorld:
+    world = NodeGroupWorld(**spec)
+    world.waiting = {f"run-{n}": dict(REQUESTS) for n in range(count)}
+    return world
+
+
+def served(count: int, **spec: Any) -> NodeGroupWorld:
+    """A world in which Runs have got their nodes."""
+    world = with_runs(count, **spec)
+    world.settle()
+    world.autoscale()
+    world.schedule()
+    world.settle()
+    return world
+
+
+def test_status_says_what_is_there_and_why() -> None:
+    world = with_runs(6)
+    assert world.settle() == ["status"]
+    assert {k: v for k, v in world.status.items() if k != "conditions"} == {
+        "observedGeneration": 1,
+        "provider": "capacity",
+        "min": 0,
+        "max": 4,
+        "desired": 4,
+        "ready": 0,
+        "busy": 0,
+        "idle": 0,
+        "pendingRuns": 6,
+        "lastDecision": {"at": stamp(), "from": 0, "to": 4, "why": "0 busy, 6 waiting"},
+        "recentDecisions": [stamp()],
+    }
+    assert world.condition("Ready") == (
+        "True",
+        "Ready",
+        "0 busy, 6 waiting: 4 nodes wanted, 0 there; max is 4",
+    )
+    assert world.condition("ScalingActive")[:2] == ("True", "Active")
+    assert world.condition("AtLimit") == ("True", "TooManyRuns", "6 nodes are needed, max is 4")
+    assert world.condition("Drifted")[0] == "False"
+    assert world.condition("Stalled")[0] == "False"
+    assert [(e.type, e.reason, e.message) for e in world.events] == [
+        ("Normal", "ScaledUp", "from 0 to 4: 0 busy, 6 waiting; 0 there"),
+        ("Normal", "AtLimit", "6 nodes are needed, max is 4"),
+    ]
+
+
+def test_runs_that_wait_need_no_placeholder_as_an_autoscaler_sees_them() -> None:
+    world = with_runs(3)
+    world.settle()
+    assert world.placeholders == {}
+
+
+def test_a_node_whose_run_ended_is_held_and_then_let_go() -> None:
+    world = served(1)
+    world.seconds = 100
+    world.end("run-0")
+    assert world.settle() == ["create gpu-placeholder-0", "status"]
+    world.schedule()
+    assert world.condition("Ready")[2] == (
+        "0 busy, 0 waiting: 1 node wanted, 1 there; idle nodes stay for a while"
+    )
+    decided = world.decide().plan
+    assert (decided.requeue_after, decided.apply, decided.delete) == (600, (), ())
+    assert world.wait(599) == []
+    assert world.wait(1) == ["delete gpu-placeholder-0", "status"]
+    assert world.status["lastDecision"]["to"] == 0
+    world.autoscale()
+    world.settle()
+    assert (world.status["desired"], world.nodes) == (0, {})
+
+
+def test_a_run_takes_the_place_of_a_placeholder() -> None:
+    world = NodeGroupWorld(min=1)
+    world.settle()
+    world.autoscale()
+    world.schedule()
+    world.settle()
+    world.waiting["run"] = dict(REQUESTS)
+    world.schedule()
+    assert world.running == {"run": "node-0-0"}
+    assert world.placeholders == {}
+    assert world.settle() == ["status"], "nothing is put back for a node that is busy"
+
+
+def test_placeholders_that_were_evicted_are_made_anew() -> None:
+    world = NodeGroupWorld(min=1)
+    world.settle()
+    world.placeholders["gpu-placeholder-0"]["status"] = {"phase": "Failed", "reason": "Evicted"}
+    assert world.settle() == ["delete gpu-placeholder-0", "create gpu-placeholder-1"]
+
+
+def test_a_slot_is_a_placeholder_of_its_own_where_its_size_is_told() -> None:
+    slot = {"cpu": "1", "memory": "2Gi"}
+    world = NodeGroupWorld(
+        min=2, queue={"runsPerNode": 4}, provider={"capacity": {"resources": slot}}
+    )
+    world.settle()
+    assert len(world.placeholders) == 8
+    pod = world.placeholders["gpu-placeholder-0"]["spec"]
+    assert pod["containers"][0]["resources"]["requests"] == slot
+    assert "affinity" not in pod
+
+
+def test_a_placeholder_of_a_node_is_alone_there_and_pulls_images_without_running_them() -> None:
+    world = NodeGroupWorld(min=1, gpu={"count": 1}, taints=[{"key": "gpu"}])
+    world.images = ["first@sha256:0a", "second", "third", "fourth"]
+    world.settle()
+    pod = world.placeholders["gpu-placeholder-0"]["spec"]
+    assert pod["nodeSelector"] == {"pool": "gpu"}
+    assert pod["tolerations"] == [
+        {"key": "gpu", "operator": "Equal", "value": "", "effect": "NoSchedule"}
+    ]
+    holder, *pulls = pod["containers"]
+    assert holder["resources"] == {
+        "requests": {"cpu": "10m", "memory": "16Mi", "nvidia.com/gpu": "1"},
+        "limits": {"nvidia.com/gpu": "1"},
+    }
+    assert [(p["image"], p["command"]) for p in pulls] == [
+        (image, ["/labfunctions/pull-only"]) for image in world.images[:3]
+    ]
+    [term] = pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["labelSelector"] == {"matchLabels": {"labfunctions.io/node-group": "gpu"}}
+    assert pod["priorityClassName"] == "labfunctions-placeholder"
+
+
+def test_a_capacity_buffer_takes_the_place_of_pods() -> None:
+    group = make_node_group(min=2, provider={"capacity": {"capacityBuffer": True}})
+    settings = make_settings(autoscaling={"enabled": True})
+    plan = reconcile_node_group(group, NodeGroupObserved(), settings, NOW).plan
+    template, buffer = plan.apply
+    assert template["kind"] == "PodTemplate"
+    assert buffer["spec"] == {
+        "provisioningStrategy": "buffer.x-k8s.io/active-capacity",
+        "podTemplateRef": {"name": template["metadata"]["name"]},
+        "replicas": 2,
+    }
+
+
+def test_placeholders_go_when_the_provider_changes() -> None:
+    world = NodeGroupWorld(min=1)
+    world.settle()
+    world.edit(provider={"static": {}})
+    assert "delete gpu-placeholder-0" in world.settle()
+
+
+def test_a_run_larger_than_any_node_asks_for_none() -> None:
+    world = NodeGroupWorld()
+    world.add_nodes()
+    world.waiting = {"large": {"cpu": "64"}, "fine": dict(REQUESTS)}
+    world.settle()
+    assert (world.status["desired"], world.status["pendingRuns"]) == (1, 1)
+    assert world.condition("Ready")[2] == (
+        "0 busy, 1 waiting: 1 node wanted, 1 there; 1 waiting Run larger than any node of the group"
+    )
+    del world.waiting["fine"]
+    world.wait(HOUR)
+    world.autoscale_away()
+    world.settle()
+    assert world.status["desired"] == 0, "what nodes offer is remembered"
+    assert world.status["nodeResources"] == {k: v for k, v in ALLOCATABLE.items() if k != "pods"}
+
+
+def test_ticks_ahead_ask_for_nodes_and_give_them_up_again() -> None:
+    world = NodeGroupWorld(warmAhead="5m")
+    world.ticks = [600, 610, 4000]
+    assert world.settle() == ["status"]
+    assert world.decide().plan.requeue_after == 300
+    assert "create gpu-placeholder-0" in world.wait(300)
+    assert world.status["desired"] == 1
+    world.wait(30)
+    assert world.status["desired"] == 2
+    assert world.condition("Ready")[2].startswith("0 busy, 2 waiting (2 of them due soon)")
+    world.autoscale()
+    world.schedule()
+    world.ticks = [4000]
+    world.wait(HOUR / 2)
+    assert world.status["desired"] == 0
+
+
+def test_observe_only_decides_and_writes_nothing_but_its_status() -> None:
+    world = NodeGroupWorld(min=2, observeOnly=True)
+    assert world.settle() == ["status"]
+    assert world.status["desired"] == 2
+    assert world.condition("ScalingActive")[:2] == ("False", "ObserveOnly")
+    assert [e.reason for e in world.events] == ["WouldScaleUp"]
+    remote = NodeGroupWorld(min=2, observeOnly=True, provider=REMOTE)
+    assert remote.settle() == ["status"]
+    assert remote.pool == GroupSize(min=0, max=4, desired=0)
+
+
+def test_too_many_decisions_in_an_hour_are_no_demand() -> None:
+    world = NodeGroupWorld(max=1, cooldown={"up": "1s", "down": "1s"}, idle={"after": "1s"})
+    for _ in range(DECISIONS_AN_HOUR + 5):
+        world.waiting = {} if world.waiting else {"flapping": dict(REQUESTS)}
+        world.wait(10)
+    assert world.condition("Stalled")[:2] == ("True", "TooManyDecisions")
+    assert world.condition("Ready")[:2] == ("False", "Stalled")
+    assert len(world.status["recentDecisions"]) == DECISIONS_AN_HOUR
+    world.waiting = {"run": dict(REQUESTS)}
+    world.wait(HOUR)
+    assert world.condition("Stalled")[0] == "False"
+    assert world.status["desired"] == 1
+
+
+def test_without_autoscaling_a_group_only_says_where_runs_go() -> None:
+    plan = reconcile_node_group(make_node_group(min=2), NodeGroupObserved(), make_settings(), NOW)
+    assert (plan.plan.apply, plan.bounds) == ((), None)
+    assert plan.plan.status is not None
+    assert [(c["type"], c["status"], c["reason"]) for c in plan.plan.status["conditions"]] == [
+        ("Ready", "True", "AutoscalingDisabled"),
+        ("ScalingActive", "False", "AutoscalingDisabled"),
+    ]
+
+
+# The bounds of a pool elsewhere.
+
+
+def test_a_pool_is_raised_with_an_end_and_lowered_again() -> None:
+    world = with_runs(2, provider=REMOTE)
+    assert world.settle() == ["status", "pool 2..4", "status"]
+    assert world.status["wanted"] == {"min": 2, "max": 4, "until": stamp(HOUR)}
+    world.autoscale()
+    world.schedule()
+    world.seconds = 100
+    world.end("run-0")
+    world.end("run-1")
+    world.settle()
+    assert world.pool is not None
+    assert world.pool.min == 2, "idle nodes stay for a while"
+    assert "pool 0..4" in world.wait(600)
+    assert "until" not in world.status["wanted"]
+
+
+def test_a_raise_that_is_still_needed_is_renewed() -> None:
+    world = served(1, provider=REMOTE)
+    world.wait(HOUR - 1)
+    assert world.status["wanted"]["until"] == stamp(HOUR)
+    world.wait(1)
+    assert world.status["wanted"]["until"] == stamp(2 * HOUR)
+
+
+def test_a_warm_raise_ends_with_its_window() -> None:
+    warm = [{"schedule": "0 12 * * *", "duration": "2h", "min": 3}]
+    world = NodeGroupWorld(provider=REMOTE, warm=warm)
+    world.settle()
+    assert world.status["wanted"] == {"min": 3, "max": 4, "until": stamp(2 * HOUR)}
+    assert world.decide().plan.requeue_after == 2 * HOUR
+
+
+def test_max_is_never_lowered_below_what_is_there() -> None:
+    world = served(4, provider=REMOTE)
+    world.edit(max=2)
+    world.settle()
+    assert world.pool is not None
+    assert world.pool.max == 4
+    for run in list(world.running):
+        world.end(run)
+    world.wait(HOUR)
+    world.autoscale()
+    world.settle()
+    assert (world.pool.min, world.pool.max) == (0, 2)
+
+
+@pytest.mark.parametrize("when", ["before the write", "after the write"])
+def test_a_restart_between_record_and_confirmation_changes_nothing(when: str) -> None:
+    world = NodeGroupWorld(provider=REMOTE)
+    world.settle()
+    world.waiting = {"run": dict(REQUESTS)}
+    shown = world.pool
+    world.step()
+    if when == "before the write":
+        world.pool = shown
+    assert world.condition("Drifted")[0] == "False"
+    world.settle()
+    assert world.condition("Drifted")[0] == "False"
+    assert world.pool is not None
+    assert world.pool.min == 1
+    assert world.status["written"] == {"min": 1, "max": 4}
+
+
+def test_somebody_elses_change_is_said_and_left_alone() -> None:
+    world = NodeGroupWorld(provider=REMOTE)
+    world.settle()
+    world.pool = GroupSize(min=1, max=9, desired=1)
+    world.waiting = {"run": dict(REQUESTS)}
+    assert world.settle() == ["status"]
+    says = (
+        "min and max are 1 and 9 at the provider, not 0 and 4 as written: "
+        "somebody else changed them; set them back, or edit the NodeGroup"
+    )
+    assert world.condition("Drifted") == ("True", "Drifted", says)
+    assert world.condition("ScalingActive")[:2] == ("False", "Drifted")
+    assert world.condition("Ready")[:2] == ("False", "Drifted")
+    assert [e.reason for e in world.events if e.type == "Warning"] == ["Drifted"]
+    assert world.wait(HOUR) == []
+    assert world.pool == GroupSize(min=1, max=9, desired=1)
+
+
+def test_drift_ends_when_it_is_set_back() -> None:
+    world = NodeGroupWorld(provider=REMOTE)
+    world.settle()
+    world.pool = GroupSize(min=0, max=9, desired=0)
+    world.settle()
+    world.pool = GroupSize(min=0, max=4, desired=0)
+    world.settle()
+    assert world.condition("Drifted")[0] == "False"
+
+
+def test_an_edit_of_the_group_takes_the_pool_over() -> None:
+    world = NodeGroupWorld(provider=REMOTE)
+    world.settle()
+    world.pool = GroupSize(min=0, max=9, desired=0)
+    world.settle()
+    world.edit(max=5)
+    world.settle()
+    assert world.pool == GroupSize(min=0, max=5, desired=0)
+    assert world.condition("Drifted")[0] == "False"
+
+
+def test_a_pool_that_cannot_be_reached_is_said_and_nothing_is_written() -> None:
+    group = make_node_group(provider=REMOTE)
+    settings = make_settings(autoscaling={"enabled": True})
+    problem = Problem(reason="ProviderUnavailable", message="no route to host")
+    for view, expected in (
+        (PoolView(), (None, "Reading")),
+        (PoolView(problem=problem), (False, "ProviderUnavailable")),
+    ):
+        seen = NodeGroupObserved(pool=view, waiting=[dict(REQUESTS)])
+        decided = reconcile_node_group(group, seen, settings, NOW)
+        assert decided.bounds is None
+        assert decided.plan.status is not None
+        [ready] = [c for c in decided.plan.status["conditions"] if c["type"] == "Ready"]
+        words = {None: "Unknown", False: "False"}
+        assert (ready["status"], ready["reason"]) == (words[expected[0]], expected[1])
+        assert decided.plan.status["desired"] == 1, "the policy goes on"
+
+
+def test_autoscalers_are_told_what_a_node_will_be_like() -> None:
+    world = NodeGroupWorld(
+        provider=REMOTE, min=1, gpu={"count": 2}, taints=[{"key": "gpu"}], idle={"after": "20m"}
+    )
+    bounds = world.step().bounds
+    assert bounds is not None
+    assert bounds.idle_seconds == 1200
+    assert bounds.template is not None
+    assert bounds.template.resources == {"nvidia.com/gpu": "2"}, "nothing else is known yet"
+    world.autoscale()
+    world.settle()
+    bounds = world.step().bounds
+    assert bounds is not None
+    assert bounds.template is not None
+    assert bounds.template.resources == {k: v for k, v in ALLOCATABLE.items() if k != "pods"}
+
+
+# Nodes that no autoscaler looks after.
+
+
+def test_without_an_autoscaler_advice_is_given() -> None:
+    world = with_runs(2, provider={"static": {}})
+    world.settle()
+    assert world.condition("Ready")[2].endswith("2 nodes wanted, 0 there; add 2 nodes")
+    world.waiting = {}
+    world.add_nodes(2)
+    assert world.wait(HOUR) == ["status"]
+    assert world.condition("Ready")[2].endswith("free to go: node-0-0, node-1-0")
+    assert len(world.nodes) == 2
+
+
+STATIC = {"static": {"deleteNodes": True}}
+
+
+def test_an_idle_node_is_cordoned_looked_at_again_drained_and_deleted() -> None:
+    world = NodeGroupWorld(provider=STATIC)
+    world.add_nodes()
+    world.others["node-0-0"] = [
+        {
+            "metadata": {
+                "name": name,
+                "namespace": "kube-system",
+                "uid": name,
+                "ownerReferences": [{"kind": owner}],
+            },
+            "status": {"phase": "Running"},
+        }
+        for name, owner in (("proxy", "DaemonSet"), ("dns", "ReplicaSet"))
+    ]
+    assert world.wait(600) == ["patch node-0-0", "status", "status"]
+    assert world.nodes["node-0-0"]["spec"] == {"unschedulable": True}
+    assert world.decide().plan.requeue_after == 10
+    world.seconds += 10
+    world.step()
+    assert world.writes[-1] == "evict dns"
+    world.others["node-0-0"].pop()
+    world.step()
+    assert world.nodes == {}
+
+
+def test_a_run_that_comes_meanwhile_gets_the_node_back() -> None:
+    world = NodeGroupWorld(provider=STATIC)
+    world.add_nodes()
+    world.wait(600)
+    world.waiting = {"run": dict(REQUESTS)}
+    world.settle()
+    assert world.nodes["node-0-0"]["spec"] == {}, "one that waits gets it"
+    world.waiting = {}
+    world.wait(600)
+    assert world.nodes["node-0-0"]["spec"] == {"unschedulable": True}
+    world.running["late"] = "node-0-0"
+    world.wait(60)
+    assert world.nodes["node-0-0"]["spec"] == {}, "one that was bound at the last moment keeps it"
+
+
+def test_the_last_look_counts_what_no_cache_has_seen_yet() -> None:
+    world = NodeGroupWorld(provider=STATIC)
+    world.add_nodes()
+    world.wait(600)
+    world.others["node-0-0"] = [make_pod_on("node-0-0")]
+    world.seconds += 60
+    world.step()
+    assert world.nodes["node-0-0"]["spec"] == {}
+
+
+def test_a_node_that_somebody_else_cordoned_is_not_ours_to_touch() -> None:
+    world = NodeGroupWorld(provider=STATIC)
+    world.nodes["node"] = make_node("node", unschedulable=True)
+    world.wait(HOUR)
+    assert world.nodes["node"]["spec"] == {"unschedulable": True}
+    assert world.status.get("ready") == 0

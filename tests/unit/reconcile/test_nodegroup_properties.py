@@ -1,0 +1,242 @@
+"""What holds of a NodeGroup after any history of Runs, nodes, edits and restarts."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nodegroup_world import REMOTE, REQUESTS, NodeGroupWorld
+from objects import at, stamp
+
+from labfunctions_operator.api.times import parse_duration
+from labfunctions_operator.reconcile.warm import floor_at
+
+PROVIDERS: dict[str, Any] = {
+    "capacity": {"capacity": {}},
+    "slots": {"capacity": {"resources": {"cpu": "1"}}},
+    "static": {"static": {"deleteNodes": True}},
+    "remote": REMOTE,
+}
+DURATIONS = st.sampled_from(["1s", "30s", "5m", "20m"])
+SPECS = st.fixed_dictionaries(
+    {
+        "min": st.integers(0, 2),
+        "max": st.integers(2, 6),
+        "idle": st.fixed_dictionaries({"after": DURATIONS}),
+        "cooldown": st.fixed_dictionaries({"up": DURATIONS, "down": DURATIONS}),
+        "queue": st.fixed_dictionaries(
+            {"runsPerNode": st.integers(1, 3)},
+            optional={"scaleUpAt": st.integers(1, 5), "maxStep": st.integers(1, 3)},
+        ),
+    },
+    optional={
+        "warm": st.just([{"schedule": "*/40 * * * *", "duration": "10m", "min": 2}]),
+        "policy": st.fixed_dictionaries(
+            {
+                "steps": st.fixed_dictionaries(
+                    {
+                        "itemsGt": st.integers(0, 4),
+                        "increaseBy": st.integers(1, 3),
+                        "decreaseBy": st.integers(1, 3),
+                    }
+                )
+            }
+        ),
+    },
+)
+
+
+def run_arrives(world: NodeGroupWorld) -> None:
+    world.waiting[f"run-{len(world.ends)}-{len(world.writes)}-{len(world.waiting)}"] = dict(
+        REQUESTS
+    )
+
+
+def run_is_cancelled(world: NodeGroupWorld) -> None:
+    if world.waiting:
+        world.waiting.popitem()
+
+
+def run_ends(world: NodeGroupWorld) -> None:
+    if world.running:
+        world.end(next(iter(world.running)))
+
+
+def autoscaler_acts(world: NodeGroupWorld) -> None:
+    if world.group.spec.provider.static is None:
+        world.autoscale()
+
+
+def somebody_adds_a_node(world: NodeGroupWorld) -> None:
+    world.add_nodes()
+
+
+def node_dies(world: NodeGroupWorld) -> None:
+    if world.nodes:
+        name, _ = world.nodes.popitem()
+        world.running = {r: n for r, n in world.running.items() if n != name}
+        world.placeholders = {
+            n: p for n, p in world.placeholders.items() if p["spec"].get("nodeName") != name
+        }
+
+
+def node_is_not_ready(world: NodeGroupWorld) -> None:
+    for node in list(world.nodes.values())[:1]:
+        node["status"]["conditions"][0] |= {
+            "status": "Unknown",
+            "lastTransitionTime": stamp(world.seconds),
+        }
+
+
+def scheduler_acts(world: NodeGroupWorld) -> None:
+    world.schedule()
+
+
+def a_moment(world: NodeGroupWorld) -> None:
+    world.seconds += 7
+
+
+def a_while(world: NodeGroupWorld) -> None:
+    world.seconds += 500
+
+
+def the_pool_is_unknown(world: NodeGroupWorld) -> None:
+    world.is_known = not world.is_known
+
+
+def a_larger_max(world: NodeGroupWorld) -> None:
+    world.edit(max=7)
+
+
+EVENTS: list[Callable[[NodeGroupWorld], None]] = [
+    run_arrives,
+    run_arrives,
+    run_is_cancelled,
+    run_ends,
+    autoscaler_acts,
+    somebody_adds_a_node,
+    node_dies,
+    node_is_not_ready,
+    scheduler_acts,
+    scheduler_acts,
+    a_moment,
+    a_while,
+    the_pool_is_unknown,
+    a_larger_max,
+]
+HISTORIES = st.lists(st.sampled_from(EVENTS), max_size=25)
+
+
+def checked_step(world: NodeGroupWorld) -> None:
+    """Reconcile once, and look at what came of it."""
+    busy = set(world.running.values())
+    before = dict(world.nodes)
+    decided = world.step()
+    spec, plan = world.group.spec, decided.plan
+    floor = floor_at(spec.min, spec.warm, at(world.seconds)).min
+    assert floor <= world.status["desired"] <= spec.max
+    gone = set(before) - set(world.nodes)
+    assert not gone & busy, "a node with a Run went"
+    assert not {n for n in gone if not before[n]["spec"].get("unschedulable")}, "not cordoned"
+    alive = [r for r in plan.delete if r.kind == "Pod"]
+    assert not (alive and [m for m in plan.apply if m["kind"] == "Pod"]), "created and deleted"
+    cordoned = {m["metadata"]["name"] for m in plan.apply if m.get("spec", {}).get("unschedulable")}
+    assert not cordoned & busy, "a node with a Run was cordoned"
+    assert not (cordoned and world.waiting_fits()), "a node that a Run waits for was cordoned"
+
+
+def world_after(spec: Any, provider: str, history: list[Any]) -> NodeGroupWorld:
+    world = NodeGroupWorld(**spec, provider=PROVIDERS[provider])
+    for event in history:
+        event(world)
+        checked_step(world)
+    return world
+
+
+each_provider = pytest.mark.parametrize("provider", PROVIDERS)
+
+
+@each_provider
+@given(spec=SPECS, history=HISTORIES)
+@settings(max_examples=60, deadline=None)
+def test_no_node_of_a_run_goes_and_the_bounds_hold(
+    provider: str, spec: Any, history: list[Any]
+) -> None:
+    world_after(spec, provider, history)
+
+
+@each_provider
+@given(spec=SPECS, history=HISTORIES)
+@settings(max_examples=60, deadline=None)
+def test_a_settled_world_is_left_alone_and_a_restart_changes_nothing(
+    provider: str, spec: Any, history: list[Any]
+) -> None:
+    world = world_after(spec, provider, history)
+    world.settle()
+    again = json.loads(json.dumps(world.obj))
+    assert world.step().plan.events == ()
+    assert world.obj == again
+    assert world.settle() == []
+
+
+@each_provider
+@given(spec=SPECS, history=HISTORIES, runs=st.integers(1, 8))
+@settings(max_examples=60, deadline=None)
+def test_a_queue_is_never_starved(provider: str, spec: Any, history: list[Any], runs: int) -> None:
+    """Whatever happened before, every Run that waits is served in the end."""
+    world = world_after(spec, provider, history)
+    world.is_known = True
+    for _ in range(runs):
+        run_arrives(world)
+    for _ in range(60):
+        world.wait(1201)
+        if world.group.spec.provider.static is None:
+            world.autoscale()
+        else:
+            world.add_nodes(max(0, world.status["desired"] - len(world.nodes)))
+        world.schedule()
+        checked_step(world)
+        for run in list(world.running):
+            world.end(run)
+        if not world.waiting:
+            return
+    raise AssertionError(f"still waiting: {world.waiting}, {world.status}")
+
+
+@each_provider
+@given(spec=SPECS, history=HISTORIES)
+@settings(max_examples=60, deadline=None)
+def test_an_empty_group_is_at_its_minimum_after_idle_and_cooldown(
+    provider: str, spec: Any, history: list[Any]
+) -> None:
+    spec.pop("policy", None)
+    spec.pop("warm", None)
+    world = world_after(spec, provider, history)
+    world.is_known = True
+    world.waiting.clear()
+    for run in list(world.running):
+        world.end(run)
+    world.settle()
+    said = world.group.spec
+    world.wait(parse_duration(said.idle.after).total_seconds())
+    world.wait(parse_duration(said.cooldown.down).total_seconds())
+    assert world.status["desired"] == said.min
+    if world.pool:
+        assert world.pool.min == said.min
+
+
+@given(spec=SPECS, history=HISTORIES)
+@settings(max_examples=60, deadline=None)
+def test_the_order_in_which_things_are_listed_does_not_matter(
+    spec: Any, history: list[Any]
+) -> None:
+    world = world_after(spec, "capacity", history)
+    plan = world.decide().plan
+    for name in ("nodes", "running", "waiting", "placeholders"):
+        setattr(world, name, dict(reversed(getattr(world, name).items())))
+    turned = world.decide().plan
+    assert turned.status == plan.status
+    assert len(turned.apply) == len(plan.apply)
+    assert {r.name for r in turned.delete} == {r.name for r in plan.delete}
