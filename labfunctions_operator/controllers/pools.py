@@ -30,14 +30,12 @@ class _Pool:
     Attributes:
         spec: What the provider was made for.
         provider: None until it is asked for the first time.
-        wanted: What it is to be told.
         told: What it has confirmed in this process.
     """
 
     spec: str
     provider: NodeProvider | None = None
     view: PoolView = field(default_factory=PoolView)
-    wanted: Bounds | None = None
     told: Bounds | None = None
     due: float = 0.0
     failures: int = 0
@@ -88,9 +86,7 @@ class Pools:
         if pool is None or pool.spec != _spec(group):
             self.forget(key)
             pool = self._pools[key] = _Pool(spec=_spec(group))
-        is_new = wanted not in (None, pool.wanted, pool.told)
-        pool.wanted = wanted
-        if is_new and not pool.failures:
+        if wanted not in (None, pool.told) and not pool.failures:
             pool.due = 0.0
         if pool.task is None and self._clock() >= pool.due:
             must_write = wanted is not None and wanted != pool.told and pool.view.size is not None
@@ -122,7 +118,10 @@ class Pools:
             async with asyncio.timeout(CALL_TIMEOUT):
                 size = await self._ask(group, pool, bounds)
             pool.view = PoolView(size=size)
-            pool.told = bounds or pool.told
+            told = bounds or pool.told
+            # What somebody undid, or a provider has lost, is to be told again.
+            is_there = told is not None and (told.min, told.max) == (size.min, size.max)
+            pool.told = told if is_there else None
             pool.failures = 0
             pool.due = self._clock() + READ_INTERVAL
         except Exception as error:

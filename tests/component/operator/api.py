@@ -17,6 +17,7 @@ ROOTS = {
     "Project": GROUP,
     "Workflow": GROUP,
     "Run": GROUP,
+    "NodeGroup": GROUP,
     "Job": "/apis/batch/v1",
     "Lease": "/apis/coordination.k8s.io/v1",
     "SubjectAccessReview": "/apis/authorization.k8s.io/v1",

@@ -28,19 +28,33 @@ ROOT = Path(__file__).parents[3]
 NAMESPACE = "labfunctions-system"
 ACCOUNT = "labfunctions-operator"
 USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
-RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+RIGHTS = (
+    "ServiceAccount",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Role",
+    "RoleBinding",
+    "PriorityClass",
+)
 BUCKET = "labfunctions"
 REPORT_KEY = b"a key that only the operator has"
 STOP_SECONDS = 15
 
 
-def grant_rights(kubectl: Kubectl) -> None:
-    """Give the operator the identity and the rights that the chart gives it, and no others."""
+def grant_rights(kubectl: Kubectl, *values: str) -> None:
+    """Give the operator the identity and the rights that the chart gives it, and no others.
+
+    Args:
+        kubectl: Of the cluster.
+        values: Of the chart, as `key=value`.
+    """
     chart = ROOT / "helm" / "labfunctions"
     helm = str(executable("helm"))
-    rendered = run([helm, "template", "labfunctions", str(chart), "--namespace", NAMESPACE])
+    sets = [argument for value in values for argument in ("--set", value)]
+    rendered = run([helm, "template", "labfunctions", str(chart), "--namespace", NAMESPACE, *sets])
     manifests = [m for m in yaml.safe_load_all(rendered) if m and m["kind"] in RIGHTS]
-    kubectl.run("create", "namespace", NAMESPACE)
+    if not kubectl.succeeds("get", "namespace", NAMESPACE):
+        kubectl.run("create", "namespace", NAMESPACE)
     kubectl.apply(yaml.safe_dump_all(manifests))
 
 
@@ -53,7 +67,9 @@ def write_kubeconfig(control: ControlPlane, kubectl: Kubectl, path: Path) -> Non
     path.write_text(yaml.safe_dump(admin))
 
 
-def write_config(folder: Path, store: S3Server, reports_port: int, inbox: Inbox) -> Path:
+def write_config(
+    folder: Path, store: S3Server, reports_port: int, inbox: Inbox, **more: Any
+) -> Path:
     """Write the operator's configuration with all that it names."""
     tls, credentials = folder / "tls", folder / "store"
     for path, content in {
@@ -64,7 +80,7 @@ def write_config(folder: Path, store: S3Server, reports_port: int, inbox: Inbox)
         credentials / "secretAccessKey": store.secret_key,
         folder / "key": REPORT_KEY.decode(),
     }.items():
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(content)
     config: dict[str, Any] = {
         "namespace": NAMESPACE,
@@ -95,6 +111,7 @@ def write_config(folder: Path, store: S3Server, reports_port: int, inbox: Inbox)
             "slackUrl": f"{inbox.url}/slack/api/",
         },
         "cacheDir": str(folder / "cache"),
+        **more,
     }
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))

@@ -1,0 +1,248 @@
+"""What is asked of a provider, when, and what is known of its pool meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from objects import make_node_group
+
+from labfunctions_operator.api.nodegroup import NodeGroup
+from labfunctions_operator.controllers import pools as module
+from labfunctions_operator.controllers.pools import Pools
+from labfunctions_operator.errors import Denied, Drifted, InvalidSpec, NotFound, Transient
+from labfunctions_operator.providers.nodes.protocol import NodeProvider
+from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, PoolView
+from labfunctions_operator.reconcile.plan import Key, Problem
+
+KEY = Key("NodeGroup", "", "gpu")
+GROUP = make_node_group(provider={"awsAutoScalingGroup": {"name": "g", "region": "eu-west-1"}})
+
+
+@dataclass
+class FakeProvider:
+    """A pool in memory.
+
+    Attributes:
+        failures: What the next calls raise, the first one first.
+        gate: Calls wait for it.
+    """
+
+    size: GroupSize = field(default_factory=lambda: GroupSize(min=0, max=4, desired=0))
+    calls: list[str] = field(default_factory=list)
+    failures: list[Exception | None] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+    after_write: Exception | None = None
+
+    async def read(self) -> GroupSize:
+        await self._begin("read")
+        return self.size
+
+    async def write(self, bounds: Bounds, seen: GroupSize) -> GroupSize:
+        await self._begin("write")
+        assert seen == self.size
+        self.size = GroupSize(min=bounds.min, max=bounds.max, desired=self.size.desired)
+        if self.after_write:
+            raise self.after_write
+        return self.size
+
+    async def close(self) -> None:
+        self.calls.append("close")
+
+    async def _begin(self, call: str) -> None:
+        self.calls.append(call)
+        if self.gate:
+            await self.gate.wait()
+        if self.failures and (failure := self.failures.pop(0)):
+            raise failure
+
+
+@dataclass
+class Bench:
+    provider: FakeProvider
+    pools: Pools
+    news: asyncio.Queue[Key]
+    clock: list[float]
+
+    @property
+    def view(self) -> PoolView:
+        view = self.pools.view(KEY, GROUP)
+        assert view is not None
+        return view
+
+    async def follow(self, wanted: Bounds | None = None) -> PoolView:
+        """Follow once, and wait for what comes of it."""
+        assert self.pools.follow(KEY, GROUP, wanted) is None
+        await self.news.get()
+        return self.view
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    provider, news, clock = FakeProvider(), asyncio.Queue[Key](), [0.0]
+
+    def make(group: NodeGroup) -> NodeProvider:
+        return provider
+
+    pools = Pools(make, news.put_nowait, clock=lambda: clock[0])
+    yield Bench(provider, pools, news, clock)
+    await pools.close()
+
+
+def bounds(least: int = 2, **more: Any) -> Bounds:
+    return Bounds(min=least, max=4, **more)
+
+
+async def test_a_pool_is_read_before_it_is_known(bench: Bench) -> None:
+    assert bench.view == PoolView()
+    assert await bench.follow() == PoolView(size=GroupSize(min=0, max=4, desired=0))
+    assert bench.pools.follow(KEY, GROUP, None) == module.READ_INTERVAL
+
+
+async def test_it_is_read_again_now_and_then(bench: Bench) -> None:
+    await bench.follow()
+    bench.provider.size = GroupSize(min=1, max=4, desired=1)
+    bench.clock[0] = module.READ_INTERVAL
+    assert (await bench.follow()).size == bench.provider.size
+
+
+async def test_what_is_wanted_is_written_at_once_and_only_once(bench: Bench) -> None:
+    await bench.follow()
+    view = await bench.follow(bounds())
+    assert view.size == GroupSize(min=2, max=4, desired=0)
+    assert bench.pools.follow(KEY, GROUP, bounds()) == module.READ_INTERVAL
+    bench.clock[0] = module.READ_INTERVAL
+    bench.pools.follow(KEY, GROUP, bounds())
+    await asyncio.sleep(0)
+    assert bench.provider.calls.count("write") == 1
+
+
+async def test_a_new_expiry_is_written_though_the_bounds_stay(bench: Bench) -> None:
+    await bench.follow()
+    await bench.follow(bounds())
+    bench.pools.follow(KEY, GROUP, bounds(raised_until="2026-01-01T00:00:00Z"))
+    await bench.news.get() if not bench.news.empty() else await asyncio.sleep(0.01)
+    assert bench.provider.calls.count("write") == 2
+
+
+async def test_what_a_provider_has_lost_is_told_again(bench: Bench) -> None:
+    await bench.follow()
+    await bench.follow(bounds())
+    bench.provider.size = GroupSize(min=0, max=4, desired=0)
+    bench.clock[0] = module.READ_INTERVAL
+    await bench.follow(bounds())
+    assert (await bench.follow(bounds())).size == GroupSize(min=2, max=4, desired=0)
+
+
+async def test_a_slow_provider_keeps_nobody_waiting(bench: Bench) -> None:
+    await bench.follow()
+    bench.provider.gate = asyncio.Event()
+    assert bench.pools.follow(KEY, GROUP, bounds()) is None
+    await asyncio.sleep(0)
+    assert bench.view.is_writing
+    assert bench.pools.follow(KEY, GROUP, bounds(3)) is None, "one call at a time"
+    bench.provider.gate.set()
+    await bench.news.get()
+    assert bench.view.size == GroupSize(min=2, max=4, desired=0)
+    assert (await bench.follow(bounds(3))).size == GroupSize(min=3, max=4, desired=0)
+
+
+async def test_a_provider_that_does_not_answer_is_given_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CALL_TIMEOUT", 0.01)
+    bench.provider.gate = asyncio.Event()
+    view = await bench.follow()
+    assert view.problem is not None
+    assert view.problem.reason == "ProviderTimeout"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "delay"),
+    [
+        (Transient("503"), "ProviderUnavailable", module.FIRST_DELAY),
+        (Transient("slow down", retry_after=40), "ProviderUnavailable", 40),
+        (Denied("no rights"), "Forbidden", module.DENIED_DELAY),
+        (NotFound("no such group"), "PoolNotFound", module.FIRST_DELAY),
+        (InvalidSpec("spec.provider", "wrong"), "InvalidSpec", module.FIRST_DELAY),
+        (RuntimeError("a bug"), "InternalError", module.FIRST_DELAY),
+    ],
+)
+async def test_a_failure_is_said_and_tried_again_later(
+    bench: Bench, error: Exception, reason: str, delay: float
+) -> None:
+    bench.provider.failures = [error]
+    view = await bench.follow()
+    assert view.problem is not None
+    assert (view.size, view.problem.reason) == (None, reason)
+    assert bench.pools.follow(KEY, GROUP, None) == delay
+    bench.clock[0] = delay
+    assert (await bench.follow()).problem is None
+
+
+async def test_failures_in_a_row_are_tried_ever_later(bench: Bench) -> None:
+    waits = []
+    for _ in range(12):
+        bench.provider.failures = [Transient("503")]
+        bench.pools.follow(KEY, GROUP, bounds())
+        await asyncio.gather(*(t for t in asyncio.all_tasks() if t.get_name() == f"pool {KEY}"))
+        wait = bench.pools.follow(KEY, GROUP, bounds())
+        assert wait is not None
+        waits.append(wait)
+        bench.clock[0] += wait
+    assert waits[:3] == [2.0, 4.0, 8.0]
+    assert waits[-1] == module.LAST_DELAY
+
+
+async def test_after_a_write_that_may_have_happened_the_pool_is_read_anew(bench: Bench) -> None:
+    await bench.follow()
+    bench.provider.after_write = Transient("the connection broke")
+    view = await bench.follow(bounds())
+    assert view == PoolView(
+        problem=Problem(reason="ProviderUnavailable", message="the connection broke")
+    )
+    bench.clock[0] += module.FIRST_DELAY
+    assert (await bench.follow()).size == GroupSize(min=2, max=4, desired=0)
+
+
+@pytest.mark.parametrize("who_sees", ["operator", "provider"])
+async def test_a_change_since_the_last_look_is_not_overwritten(bench: Bench, who_sees: str) -> None:
+    await bench.follow()
+    theirs = GroupSize(min=1, max=9, desired=1)
+    if who_sees == "operator":
+        bench.provider.size = theirs
+    else:
+        bench.provider.failures = [None, Drifted("changed")]
+    assert await bench.follow(bounds()) == PoolView()
+    assert bench.provider.size == (
+        theirs if who_sees == "operator" else GroupSize(min=0, max=4, desired=0)
+    )
+    assert (await bench.follow()).size == bench.provider.size
+
+
+async def test_another_pool_needs_another_provider(bench: Bench) -> None:
+    await bench.follow()
+    other = make_node_group(
+        provider={"awsAutoScalingGroup": {"name": "other", "region": "eu-west-1"}}
+    )
+    assert bench.pools.view(KEY, other) == PoolView()
+    bench.pools.follow(KEY, other, None)
+    await bench.news.get()
+    assert "close" in bench.provider.calls
+
+
+async def test_groups_within_the_cluster_have_no_pool(bench: Bench) -> None:
+    group = make_node_group()
+    assert bench.pools.view(KEY, group) is None
+    assert bench.pools.follow(KEY, group, None) is None
+    assert bench.provider.calls == []
+
+
+async def test_a_forgotten_group_lets_go_of_its_connections(bench: Bench) -> None:
+    await bench.follow()
+    bench.provider.gate = asyncio.Event()
+    bench.pools.follow(KEY, GROUP, bounds())
+    await bench.pools.close()
+    assert bench.provider.calls[-1] == "close"
+    assert bench.provider.size == GroupSize(min=0, max=4, desired=0)
