@@ -41,6 +41,10 @@ generate: setup ## Write what is generated from code: the CRDs, docs/metrics.md
 	@$(RUN) python -m labfunctions_operator.api.crd crds
 	@$(RUN) python -m labfunctions_operator.metrics docs/metrics.md
 
+.PHONY: simulate
+simulate: setup ## Compare policies for nodes without a cluster; writes docs/nodegroups.md's table
+	@MPLBACKEND=svg $(RUN) python -m dev.simulation
+
 .PHONY: golden
 golden: setup ## Write the expected manifests and Dockerfiles anew; review the difference
 	@UPDATE_GOLDEN=1 $(PYTEST) tests/unit/desired -q

@@ -1,10 +1,15 @@
 """What of a NodeGroup is refused, and where."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from crd_schema import errors, schema_of
 from objects import make_node_group
 
+from labfunctions_operator.api.nodegroup import NodeGroup
+from labfunctions_operator.api.parse import parse
 from labfunctions_operator.errors import InvalidSpec
 
 WARM = {"schedule": "0 9 * * 1-5", "duration": "1h", "min": 2}
@@ -52,3 +57,10 @@ def test_a_wrong_field_is_named(spec: dict[str, Any], path: str) -> None:
 def test_the_provider_is_the_field_that_is_set(provider: Any, name: str) -> None:
     group = make_node_group(**({"provider": provider} if provider else {}))
     assert group.spec.provider.name == name
+
+
+def test_the_example_is_one() -> None:
+    text = (Path(__file__).parents[3] / "examples" / "manifests" / "nodegroup.yaml").read_text()
+    obj = yaml.safe_load(text)
+    assert parse(NodeGroup, obj).spec.provider.name == "capacity"
+    assert list(errors(schema_of("NodeGroup")["properties"]["spec"], obj["spec"], "spec")) == []

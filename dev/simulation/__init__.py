@@ -1,0 +1,1 @@
+"""Compares policies for nodes without a cluster."""

@@ -1,0 +1,28 @@
+import pytest
+
+from dev.simulation.days import DAY, MAX_NODES, POLICIES, arrivals, simulate
+
+MORNING = 10 * 3600
+RUNS = [(at, seconds) for at, seconds in arrivals(1) if at < MORNING - 3600]
+
+
+def test_a_day_is_the_same_each_time() -> None:
+    assert arrivals(1) == arrivals(1)
+    assert arrivals(1) != arrivals(2)
+    assert all(at < DAY for at, _ in arrivals(1))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_each_run_gets_a_node_once_and_the_limit_holds(policy: str) -> None:
+    day = simulate(RUNS, policy, until=MORNING)
+    assert len(day.waits) == len(RUNS)
+    assert max(day.nodes) <= MAX_NODES
+    assert day.queue[-1] == 0
+    assert sum(day.nodes) * 10 / 3600 == pytest.approx(day.node_hours, abs=0.5)
+
+
+def test_what_is_known_ahead_shortens_the_wait() -> None:
+    without, with_warmth = (
+        simulate(RUNS, policy, until=MORNING) for policy in ("demand", "demand, warm")
+    )
+    assert sum(with_warmth.waits) < sum(without.waits) / 2
