@@ -221,6 +221,7 @@ def test_nodes_are_warm_before_their_runs_and_a_run_pushes_a_placeholder_aside(
     assert pool.autoscaler.most == 2
 
 
+@pytest.mark.timeout(180)
 def test_whatever_step_the_operator_dies_at_the_group_ends_the_same(
     pool: Pool, repository: Repository
 ) -> None:
@@ -234,7 +235,6 @@ def test_whatever_step_the_operator_dies_at_the_group_ends_the_same(
     until(pool.placeholders, "a place-holder is there")
     die()
     pool.await_nodes(1)
-    die()
     pool.autoscaler.is_paused = True
     names = pool.prepare(repository, 2)
     pool.await_status(pendingRuns=1)
@@ -244,7 +244,7 @@ def test_whatever_step_the_operator_dies_at_the_group_ends_the_same(
     die()
     for name in names:
         pool.finish(name)
-        die()
+    die()
     pool.await_nodes(1)
     pool.await_status(desired=1, busy=0)
     assert pool.autoscaler.most == 2
