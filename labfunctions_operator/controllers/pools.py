@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 Factory = Callable[[NodeGroup], NodeProvider | None]
 
 READ_INTERVAL = 60.0
-CALL_TIMEOUT = 30.0
+# Of a look and a write together; each call of a provider has a timeout of its own below it.
+CALL_TIMEOUT = 90.0
 FIRST_DELAY = 2.0
 LAST_DELAY = 300.0
 DENIED_DELAY = 60.0
