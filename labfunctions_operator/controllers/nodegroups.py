@@ -21,6 +21,7 @@ from labfunctions_operator.reconcile.nodegroup import reconcile_node_group
 from labfunctions_operator.reconcile.plan import Key
 from labfunctions_operator.reconcile.pods import is_over
 from labfunctions_operator.reconcile.release import cordoned_at
+from labfunctions_operator.reconcile.story import with_story
 from labfunctions_operator.settings import Settings
 
 # Reasons by which a Run waits for something that no node would give it.
@@ -53,7 +54,7 @@ class NodeGroups:
             seen = await self._observe(key, group)
         decided = reconcile_node_group(group, seen, self._settings, now)
         try:
-            await self._executor.execute(decided.plan, obj)
+            await self._executor.execute(with_story(decided.plan, obj), obj)
         except NotFound:
             # Of all kinds written here only this one may be missing from a cluster.
             raise InvalidSpec(

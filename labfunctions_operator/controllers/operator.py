@@ -67,7 +67,11 @@ class Operator:
         )
         self._dispatch = Dispatch(client, self._store, settings.notifications, utc_now)
         self._notifier = Notifier(self._dispatch, self._wake, utc_now)
-        self._pools = Pools(lambda group: make_provider(group, client), self._wake)
+        self._pools = Pools(
+            lambda group: make_provider(group, client),
+            self._wake,
+            measured=metrics.node_group_written,
+        )
         executor = Executor(client, self._world.caches, metrics.status_written, metrics.event)
         self._reconcilers = Reconcilers(
             client=client,

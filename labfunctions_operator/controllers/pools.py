@@ -49,6 +49,7 @@ class Pools:
     Args:
         make: Returns a new provider for a group, or None where it has none outside the cluster.
         on_news: Called with a group's key when its pool is known better than before.
+        measured: Called with a group's name and the result of each write there.
         clock: Seconds that only grow.
     """
 
@@ -57,10 +58,12 @@ class Pools:
         make: Factory,
         on_news: Callable[[Key], None],
         *,
+        measured: Callable[[str, str], None] = lambda name, result: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make = make
         self._on_news = on_news
+        self._measured = measured
         self._clock = clock
         self._pools: dict[Key, _Pool] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -127,6 +130,8 @@ class Pools:
             pool.due = self._clock() + READ_INTERVAL
         except Exception as error:
             self._fail(key, pool, error, is_write=bounds is not None)
+        if bounds is not None:
+            self._measured(key.name, "Failed" if pool.view.size is None else "Succeeded")
         pool.task = None
         if self._pools.get(key) is pool and pool.view != before:
             self._on_news(key)

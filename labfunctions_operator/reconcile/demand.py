@@ -27,7 +27,7 @@ class NodeGroupObserved:
 
     Attributes:
         nodes: Node objects with the group's labels.
-        pods: Pods of Runs on those nodes.
+        pods: The operator's pods on those nodes.
         waiting: What each Run asks for that waits for a node of the group, and for nothing else:
             resource name to quantity.
         ends: When the last Run on a node ended, by the node's name, RFC 3339.
@@ -57,7 +57,7 @@ class Demand:
         load: What the policy looks at.
         ready: Nodes that take pods.
         misfits: Runs that wait but are larger than any node of the group.
-        leaving: Nodes that take no more pods and have no Run.
+        leaving: Nodes that take no more pods and have no Run or build.
         resources: What a node of the group offers, as last seen.
         next_tick: When a Workflow's tick comes into sight.
     """
@@ -155,10 +155,15 @@ def _runs_by_node(pods: Iterable[Object]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for pod in pods:
         node = pod.get("spec", {}).get("nodeName")
-        component = pod["metadata"].get("labels", {}).get(labels.COMPONENT)
-        if node and component == labels.COMPONENT_RUN and not is_over(pod):
+        if node and is_work(pod) and not is_over(pod):
             counts[node] = counts.get(node, 0) + 1
     return counts
+
+
+def is_work(pod: Object) -> bool:
+    """Whether a pod would lose something with its node: a notebook's, or a build's."""
+    component = (pod["metadata"].get("labels") or {}).get(labels.COMPONENT)
+    return component in (labels.COMPONENT_RUN, labels.COMPONENT_BUILD)
 
 
 def _ready_condition(node: Object) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from labfunctions_operator.api import labels
 from labfunctions_operator.api.times import parse_time, rfc3339
-from labfunctions_operator.reconcile.demand import NodeGroupObserved, Object
+from labfunctions_operator.reconcile.demand import NodeGroupObserved, Object, is_work
 from labfunctions_operator.reconcile.plan import Manifest, Ref
 from labfunctions_operator.reconcile.pods import is_over
 
@@ -48,7 +48,7 @@ def release_nodes(
         now: The time.
     """
     leaving = [n for n in seen.nodes if cordoned_at(n) is not None]
-    busy = {p["spec"].get("nodeName") for p in seen.pods if not is_over(p)}
+    busy = {p["spec"].get("nodeName") for p in seen.pods if is_work(p) and not is_over(p)}
     back = [n for n in leaving if _name(n) in busy]
     others = [n for n in leaving if n not in back]
     back += others[:missing]
@@ -64,7 +64,7 @@ def release_nodes(
             waits.append((since or now) + RECHECK)
             continue
         left = [pod for pod in pods if _must_leave(pod)]
-        if any(_is_a_run(pod) for pod in left):
+        if any(is_work(pod) for pod in left):
             apply.append(_uncordoned(node))
         elif left:
             evict += [_ref("Pod", p) for p in left if not p["metadata"].get("deletionTimestamp")]
@@ -115,11 +115,6 @@ def _must_leave(pod: Object) -> bool:
     owners = {owner.get("kind") for owner in metadata.get("ownerReferences") or ()}
     is_mirror = _MIRROR in (metadata.get("annotations") or {})
     return not is_over(pod) and not is_mirror and "DaemonSet" not in owners
-
-
-def _is_a_run(pod: Object) -> bool:
-    found = (pod["metadata"].get("labels") or {}).get(labels.COMPONENT)
-    return bool(found == labels.COMPONENT_RUN)
 
 
 def _ref(kind: str, obj: Object) -> Ref:

@@ -24,6 +24,7 @@ _PROBLEMS: dict[tuple[str, str], frozenset[str]] = {
             "Forbidden",
             "ProjectInvalid",
             "WorkflowInvalid",
+            "NodeGroupInvalid",
             "RuntimeNotFound",
             "ImageBuildFailed",
             "ImagePullFailed",
@@ -42,6 +43,7 @@ _PROBLEMS: dict[tuple[str, str], frozenset[str]] = {
             "ParametersInvalid",
         }
     ),
+    ("NodeGroup", "Ready"): frozenset({"InvalidSpec", "Forbidden", "PoolNotFound"}),
     ("Project", "Ready"): frozenset({"InvalidSpec", "Forbidden"}),
     ("Project", "SourceReady"): frozenset(
         {

@@ -1,19 +1,51 @@
 """moto's server, and a server in front of it that fails as AWS does."""
 
 import http.client
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import boto3
 
+from tests.providers.provider_servers import free_port, wait_for_port
+
 REGION = "eu-central-1"
 IMAGE = "ami-12c6146b"  # one of those that moto knows
 READS = frozenset({"DescribeAutoScalingGroups", "DescribeNodegroup", "DescribeUpdate"})
+
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "operator",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_CONFIG_FILE": "/dev/null",
+    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+@contextmanager
+def serve_moto(log: Path) -> Iterator[int]:
+    """Run moto's server in a process of its own, and say at which port."""
+    port = free_port()
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            wait_for_port(port, "moto", seconds=20)
+            yield port
+        finally:
+            process.terminate()
+            process.wait()
 
 
 @dataclass

@@ -5,7 +5,6 @@ import os
 import shutil
 import ssl
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dev.gitserver.server import Backend, make_server
-from tests.providers.aws_servers import Account, Front
+from tests.providers.aws_servers import CREDENTIALS, Account, Front, serve_moto
 from tests.providers.provider_servers import (
     HttpGit,
     HttpsGit,
@@ -144,18 +143,8 @@ def s3_server(tmp_path: Path) -> Iterator[S3Server]:
 @pytest.fixture(scope="session")
 def moto_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """An AWS account with little in it, at a port of its own process."""
-    port = free_port()
-    log = (tmp_path_factory.mktemp("moto") / "log").open("w")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
-    wait_for_port(port, "moto", seconds=20)
-    yield port
-    process.terminate()
-    process.wait()
-    log.close()
+    with serve_moto(tmp_path_factory.mktemp("moto") / "log") as port:
+        yield port
 
 
 @pytest.fixture(scope="session")
@@ -168,13 +157,7 @@ def account(moto_port: int) -> Iterator[Account]:
 @pytest.fixture
 def front(moto_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
     """What the operator takes for AWS, by the SDK's usual settings."""
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "operator",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_CONFIG_FILE": "/dev/null",
-        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
+    for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     with Front(moto_port).serve() as front:
         monkeypatch.setenv("AWS_ENDPOINT_URL", front.url)

@@ -121,10 +121,13 @@ def write_config(
 class OperatorProcess:
     """`python -m labfunctions_operator`, as often as a test wants it."""
 
-    def __init__(self, config: Path, kubeconfig: Path, log: Path) -> None:
+    def __init__(
+        self, config: Path, kubeconfig: Path, log: Path, env: dict[str, str] | None = None
+    ) -> None:
         self.log = log
         self.config = config
         self.kubeconfig = kubeconfig
+        self._env = env or {}
         self._liveness = f"http://127.0.0.1:{free_port()}/healthz"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -138,7 +141,7 @@ class OperatorProcess:
             self._process = subprocess.Popen(
                 [*command, *options],
                 cwd=ROOT,
-                env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
+                env={**os.environ, "KUBECONFIG": str(self.kubeconfig), **self._env},
                 stdout=log,
                 stderr=log,
             )

@@ -1,39 +1,21 @@
 """Groups of nodes grow for Runs, stay warm, and go back to nothing; whatever dies in between."""
 
-import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
-from dev.cluster.binaries import ensure
 from dev.cluster.controlplane import ControlPlane
 from dev.cluster.kubectl import Kubectl
-from dev.cluster.kwok import COMPONENTS, Kwok
-from tests.providers.provider_servers import Repository, S3Server, free_port
+from tests.providers.provider_servers import Repository, S3Server
 
-from . import process
 from .api import Api, Object, condition, until
-from .autoscaler import TAINT, Autoscaler
 from .bench import Bench
-from .kubelet import SUCCEEDED, Kubelet
-from .objects import API_VERSION, inline_run, project, run, workflow
-from .process import NAMESPACE, Footprint, OperatorProcess
-
-AUTOSCALING = ("autoscaling.enabled=true", "autoscaling.deleteNodes=true")
-QUICK = {"idle": {"after": "2s"}, "cooldown": {"up": "1s", "down": "1s"}}
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def kwok(control_plane: ControlPlane) -> Iterator[None]:
-    ensure(COMPONENTS)
-    fake = Kwok(control_plane, complete_jobs=False)
-    fake.start()
-    yield
-    fake.stop()
+from .inbox import Inbox
+from .kubelet import Kubelet
+from .objects import inline_run
+from .process import WRITES, Footprint, OperatorProcess
+from .sizing import Pool, fake_nodes, sizing_operator, watched_pool
 
 
 @pytest.fixture(scope="module")
@@ -42,130 +24,27 @@ def _sizing_operator(
     control_plane: ControlPlane,
     kubectl: Kubectl,
     store: S3Server,
+    inbox_server: Inbox,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[OperatorProcess]:
-    """An operator that sizes groups, in place of the one that does not."""
-    assert _operator.stop() == 0
     folder = tmp_path_factory.mktemp("sizing-operator")
-    process.grant_rights(kubectl, *AUTOSCALING)
-    kubeconfig = folder / "kubeconfig"
-    process.write_kubeconfig(control_plane, kubectl, kubeconfig)
-    config = process.write_config(folder, store, free_port(), autoscaling={"enabled": True})
-    operator = OperatorProcess(config, kubeconfig, folder / "operator.log")
-    yield operator
-    assert operator.stop() == 0
-    process.grant_rights(kubectl)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """A group of GPU nodes, and what plays its autoscaler."""
-
-    bench: Bench
-    autoscaler: Autoscaler
-    name: str
-
-    def create(self, **spec: Any) -> None:
-        self.bench.create(
-            {
-                "apiVersion": API_VERSION,
-                "kind": "NodeGroup",
-                "metadata": {"name": self.name},
-                "spec": {
-                    "labels": self.autoscaler.labels,
-                    "taints": [TAINT],
-                    "gpu": {"count": 1},
-                    "max": 3,
-                    **QUICK,
-                    **spec,
-                },
-            }
-        )
-
-    def patch(self, **spec: Any) -> None:
-        self.bench.api.patch("NodeGroup", "", self.name, {"spec": spec})
-
-    @property
-    def obj(self) -> Object:
-        found = self.bench.api.get("NodeGroup", "", self.name)
-        assert found is not None
-        return found
-
-    @property
-    def status(self) -> Object:
-        status: Object = self.obj.get("status") or {}
-        return status
-
-    def await_status(self, seconds: float = 30, **fields: Any) -> None:
-        def reached() -> bool:
-            return {k: self.status.get(k) for k in fields} == fields
-
-        try:
-            until(reached, "", seconds=seconds)
-        except AssertionError:
-            ready = condition(self.obj, "Ready")
-            raise AssertionError(f"not {fields} but {self.status}: {ready}") from None
-
-    def await_nodes(self, count: int) -> None:
-        until(
-            lambda: len(self.autoscaler.nodes()) == count,
-            f"{count} nodes; {self.status}",
-            seconds=30,
-        )
-
-    def placeholders(self) -> list[Object]:
-        selector = f"labfunctions.io/node-group={self.name}"
-        return self.bench.api.list("Pod", NAMESPACE, selector)
-
-    def events(self) -> list[str]:
-        events = self.bench.api.list("Event", "default")
-        mine = [e for e in events if e["involvedObject"]["name"] == self.name]
-        return [e["reason"] for e in sorted(mine, key=lambda e: e["metadata"]["resourceVersion"])]
-
-    def prepare(self, repository: Repository, count: int) -> list[str]:
-        """Create a Workflow of the group and some Runs of it."""
-        namespace = self.bench.namespace
-        names = [f"run-{n}" for n in range(count)]
-        self.bench.create(
-            project(namespace, repository.url),
-            workflow(namespace, nodeGroup=self.name),
-            *(run(namespace, name) for name in names),
-        )
-        return names
-
-    def running_pod(self, name: str) -> Object:
-        def running() -> Object | None:
-            pods = self.bench.api.list("Pod", self.bench.namespace, f"labfunctions.io/run={name}")
-            return next((p for p in pods if p["status"].get("phase") == "Running"), None)
-
-        return until(running, f"the pod of {name} runs", seconds=30)
-
-    def finish(self, name: str) -> None:
-        self.bench.kubelet.finish(self.running_pod(name), SUCCEEDED)
-        self.bench.await_reason("Run", name, "Succeeded")
+    with (
+        fake_nodes(control_plane),
+        sizing_operator(_operator, control_plane, kubectl, store, inbox_server, folder) as operator,
+    ):
+        yield operator
 
 
 @pytest.fixture
 def pool(
     api: Api,
     kubelet: Kubelet,
-    kwok: None,
     _sizing_operator: OperatorProcess,
     footprint: Footprint,
     namespace: str,
 ) -> Iterator[Pool]:
-    _sizing_operator.ensure()
-    name = f"gpu-{next(_numbers)}"
-    autoscaler = Autoscaler(api, {"pool": name})
-    autoscaler.start()
-    bench = Bench(api, kubelet, _sizing_operator, footprint, namespace)
-    yield Pool(bench, autoscaler, name)
-    if api.get("NodeGroup", "", name):
-        api.delete("NodeGroup", "", name)
-    autoscaler.stop()
-    said = _sizing_operator.log.read_text()
-    print(said[-20000:])
-    assert '"level": "error", "logger": "labfunctions' not in said
+    with watched_pool(Bench(api, kubelet, _sizing_operator, footprint, namespace)) as pool:
+        yield pool
 
 
 def test_a_gpu_group_goes_from_nothing_to_its_runs_and_back(
@@ -267,7 +146,7 @@ def test_a_settled_group_costs_nothing_and_neither_does_a_restart(
     pool.bench.api.patch("Node", "", node, {"metadata": {"annotations": {"touched": "yes"}}})
     pool.bench.create(inline_run(pool.bench.namespace, "other", nodeGroup="nowhere"))
     pool.bench.await_reason("Run", "other", "ProjectNotFound")
-    mine = [r for r in footprint.requests() if r.verb in process.WRITES]
+    mine = [r for r in footprint.requests() if r.verb in WRITES]
     assert [str(r) for r in mine if r.name != "other"] == []
 
 

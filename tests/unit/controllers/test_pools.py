@@ -64,6 +64,7 @@ class Bench:
     pools: Pools
     news: asyncio.Queue[Key]
     clock: list[float]
+    writes: list[tuple[str, str]]
 
     @property
     def view(self) -> PoolView:
@@ -85,8 +86,13 @@ async def bench() -> AsyncIterator[Bench]:
     def make(group: NodeGroup) -> NodeProvider:
         return provider
 
-    pools = Pools(make, news.put_nowait, clock=lambda: clock[0])
-    yield Bench(provider, pools, news, clock)
+    writes: list[tuple[str, str]] = []
+
+    def measured(name: str, result: str) -> None:
+        writes.append((name, result))
+
+    pools = Pools(make, news.put_nowait, measured=measured, clock=lambda: clock[0])
+    yield Bench(provider, pools, news, clock, writes)
     await pools.close()
 
 
@@ -116,6 +122,7 @@ async def test_what_is_wanted_is_written_at_once_and_only_once(bench: Bench) -> 
     bench.pools.follow(KEY, GROUP, bounds())
     await asyncio.sleep(0)
     assert bench.provider.calls.count("write") == 1
+    assert bench.writes == [("gpu", "Succeeded")]
 
 
 async def test_a_new_expiry_is_written_though_the_bounds_stay(bench: Bench) -> None:
@@ -202,6 +209,7 @@ async def test_after_a_write_that_may_have_happened_the_pool_is_read_anew(bench:
     assert view == PoolView(
         problem=Problem(reason="ProviderUnavailable", message="the connection broke")
     )
+    assert bench.writes == [("gpu", "Failed")]
     bench.clock[0] += module.FIRST_DELAY
     assert (await bench.follow()).size == GroupSize(min=2, max=4, desired=0)
 

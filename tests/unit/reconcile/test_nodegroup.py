@@ -444,6 +444,18 @@ def test_the_last_look_counts_what_no_cache_has_seen_yet() -> None:
     assert world.nodes["node-0-0"]["spec"] == {}
 
 
+def test_a_node_with_a_build_is_busy() -> None:
+    build = make_pod_on("node-0-0", "build", **{"app.kubernetes.io/component": "build"})
+    group = make_node_group(provider=STATIC)
+    node = make_node("node-0-0", ready_at=-HOUR)
+    seen = NodeGroupObserved(nodes=[node], pods=[build])
+    settings = make_settings(autoscaling={"enabled": True})
+    plan = reconcile_node_group(group, seen, settings, NOW).plan
+    assert plan.apply == ()
+    assert plan.status is not None
+    assert (plan.status["busy"], plan.status["desired"]) == (1, 1)
+
+
 def test_a_node_that_somebody_else_cordoned_is_not_ours_to_touch() -> None:
     world = NodeGroupWorld(provider=STATIC)
     world.nodes["node"] = make_node("node", unschedulable=True)

@@ -1,0 +1,189 @@
+"""A pool elsewhere that works, and one that is down, slow, throttled or denied: Runs go on."""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import pytest
+
+from dev.cluster.controlplane import ControlPlane
+from dev.cluster.kubectl import Kubectl
+from tests.providers.aws_servers import CREDENTIALS, REGION, Account, Front, serve_moto
+from tests.providers.provider_servers import Repository, S3Server
+
+from .api import Api, condition, until
+from .bench import Bench
+from .inbox import Inbox
+from .kubelet import Kubelet
+from .process import Footprint, OperatorProcess
+from .sizing import Pool, fake_nodes, sizing_operator, watched_pool
+
+DESCRIBE = "DescribeAutoScalingGroups"
+UPDATE = "UpdateAutoScalingGroup"
+RAISED = "labfunctions.io/raised-until"
+_numbers = count()
+
+
+@pytest.fixture(scope="module")
+def moto_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with serve_moto(tmp_path_factory.mktemp("moto") / "log") as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def account(moto_port: int) -> Iterator[Account]:
+    account = Account(moto_port)
+    yield account
+    account.close()
+
+
+@pytest.fixture(scope="module")
+def _front(moto_port: int) -> Iterator[Front]:
+    with Front(moto_port).serve() as front:
+        yield front
+
+
+@pytest.fixture
+def front(_front: Front) -> Iterator[Front]:
+    yield _front
+    _front.recover()
+
+
+@pytest.fixture(scope="module")
+def _sizing_operator(
+    _operator: OperatorProcess,
+    _front: Front,
+    control_plane: ControlPlane,
+    kubectl: Kubectl,
+    store: S3Server,
+    inbox_server: Inbox,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[OperatorProcess]:
+    env = {**CREDENTIALS, "AWS_ENDPOINT_URL": _front.url}
+    # Of the store, which has keys of its own.
+    env["AWS_ENDPOINT_URL_S3"] = store.url
+    folder = tmp_path_factory.mktemp("sizing-operator")
+    with (
+        fake_nodes(control_plane),
+        sizing_operator(
+            _operator, control_plane, kubectl, store, inbox_server, folder, **env
+        ) as operator,
+    ):
+        yield operator
+
+
+@pytest.fixture
+def pool(
+    api: Api,
+    kubelet: Kubelet,
+    _sizing_operator: OperatorProcess,
+    footprint: Footprint,
+    namespace: str,
+) -> Iterator[Pool]:
+    with watched_pool(Bench(api, kubelet, _sizing_operator, footprint, namespace)) as pool:
+        yield pool
+
+
+@pytest.fixture
+def group(account: Account) -> str:
+    return account.add_group(f"asg-{next(_numbers)}", high=3)
+
+
+def on(group: str) -> dict[str, object]:
+    return {"provider": {"awsAutoScalingGroup": {"name": group, "region": REGION}}}
+
+
+def test_a_pool_is_raised_while_runs_need_it_and_lowered_after(
+    pool: Pool, group: str, account: Account, repository: Repository
+) -> None:
+    pool.create(**on(group))
+    names = pool.prepare(repository, 2)
+    until(lambda: account.bounds(group) == (2, 3), "the minimum is raised", seconds=30)
+    assert account.tags(group)[RAISED] == pool.status["wanted"]["until"]
+    assert account.group(group)["DesiredCapacity"] == 2
+    for name in names:
+        pool.finish(name)
+    until(lambda: account.bounds(group) == (0, 3), "the minimum is lowered", seconds=30)
+    assert RAISED not in account.tags(group)
+    pool.await_status(desired=0, min=0)
+    assert pool.placeholders() == []
+
+
+def test_an_operator_killed_after_a_raise_undoes_it(
+    pool: Pool, group: str, account: Account, repository: Repository
+) -> None:
+    pool.create(**on(group))
+    [name] = pool.prepare(repository, 1)
+    until(lambda: account.bounds(group) == (1, 3), "the minimum is raised", seconds=30)
+    pool.bench.operator.kill()
+    pool.bench.kubelet.finish(pool.running_pod(name), {"reason": "Succeeded", "message": "ok"})
+    pool.bench.operator.ensure()
+    until(lambda: account.bounds(group) == (0, 3), "the minimum is lowered", seconds=30)
+
+
+def test_a_change_by_somebody_else_stays(
+    pool: Pool, group: str, account: Account, repository: Repository
+) -> None:
+    pool.create(**on(group))
+    pool.await_status(written={"min": 0, "max": 3})
+    account.autoscaling.update_auto_scaling_group(AutoScalingGroupName=group, MaxSize=9)
+    pool.prepare(repository, 1)
+    until(
+        lambda: condition(pool.obj, "Drifted").get("status") == "True", "drift is said", seconds=30
+    )
+    assert account.bounds(group) == (0, 9)
+    pool.patch(max=4)
+    until(lambda: account.bounds(group)[1] == 4, "an edit takes it over", seconds=30)
+
+
+def down(front: Front) -> None:
+    front.fail(DESCRIBE)
+
+
+def slow(front: Front) -> None:
+    front.fail(DESCRIBE, delay=8, forward=True)
+
+
+def throttled(front: Front) -> None:
+    front.refuse(DESCRIBE, "Throttling")
+
+
+def denied(front: Front) -> None:
+    front.refuse(DESCRIBE, "AccessDenied", status=403)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (down, "ProviderUnavailable"),
+        (slow, "Reading"),
+        (throttled, "ProviderUnavailable"),
+        (denied, "Forbidden"),
+    ],
+)
+def test_runs_go_on_while_the_provider_does_not(
+    fault: Callable[[Front], None],
+    reason: str,
+    *,
+    pool: Pool,
+    group: str,
+    front: Front,
+    account: Account,
+    repository: Repository,
+) -> None:
+    fault(front)
+    pool.create(min=1, **on(group))
+    until(
+        lambda: condition(pool.obj, "Ready").get("reason") == reason,
+        f"it says {reason}",
+        seconds=40,
+    )
+    assert condition(pool.obj, "ScalingActive")["status"] == "False"
+    [name] = pool.prepare(repository, 1)
+    pool.finish(name)
+    assert account.bounds(group) == (0, 3)
+    if fault is not denied:  # that is tried again after a minute
+        front.recover()
+        until(lambda: account.bounds(group) == (1, 3), "it recovers", seconds=40)
+        until(
+            lambda: condition(pool.obj, "Ready").get("status") == "True", "it says so", seconds=20
+        )

@@ -1,0 +1,235 @@
+"""What of the caches counts for a NodeGroup, and whom a change concerns."""
+
+import itertools
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+from objects import Object, make_node_group, make_object, make_settings, stamp
+
+from labfunctions_operator.controllers.nodegroups import NodeGroups
+from labfunctions_operator.controllers.pools import Pools
+from labfunctions_operator.controllers.world import World
+from labfunctions_operator.reconcile.demand import NodeGroupObserved
+from labfunctions_operator.reconcile.plan import Key
+
+GROUP = Key("NodeGroup", "", "gpu")
+RUN_LABELS = {
+    "app.kubernetes.io/component": "run",
+    "labfunctions.io/run": "first",
+    "labfunctions.io/node-group": "gpu",
+}
+POD_SPEC = {
+    "containers": [{"name": "notebook", "resources": {"requests": {"cpu": "500m"}}}],
+    "initContainers": [
+        {"name": "courier", "restartPolicy": "Always", "resources": {"requests": {"cpu": "10m"}}},
+        {"name": "setup", "resources": {"requests": {"cpu": "64"}}},
+    ],
+}
+_versions = itertools.count(1)
+
+
+def world_of(*objects: Object, autoscaling: bool = True) -> World:
+    world = World(autoscaling=autoscaling)
+    for obj in objects:
+        obj["metadata"]["resourceVersion"] = str(next(_versions))
+        assert world.caches[obj["kind"]].upsert(obj)
+    return world
+
+
+def plain(kind: str, name: str, spec: Any, labels: Any = None, **status: Any) -> Object:
+    obj = make_object(kind, name, spec, status)
+    obj["metadata"]["labels"] = labels or {}
+    if kind == "Node":
+        del obj["metadata"]["namespace"]
+    return obj
+
+
+def group() -> Object:
+    obj = make_object("NodeGroup", "gpu", {"labels": {"pool": "gpu", "zone": "a"}, "max": 3})
+    del obj["metadata"]["namespace"]
+    return obj
+
+
+def run(name: str = "first", *, status: Any = None, **spec: Any) -> Object:
+    return make_object("Run", name, {"workflowRef": {"name": "report"}, **spec}, status)
+
+
+def workflow(**spec: Any) -> Object:
+    base = {"projectRef": {"name": "demo"}, "notebook": "a.ipynb"}
+    return make_object("Workflow", "report", {**base, **spec}, spec.pop("status", None))
+
+
+def project(**spec: Any) -> Object:
+    return make_object("Project", "demo", {"source": {"git": {"url": "https://x/y"}}, **spec})
+
+
+def job(**spec: Any) -> Object:
+    return plain("Job", "first-1", {"template": {"spec": POD_SPEC}, **spec}, RUN_LABELS)
+
+
+def pod(node: str | None = None, phase: str = "Pending") -> Object:
+    spec = {**POD_SPEC, **({"nodeName": node} if node else {})}
+    return plain("Pod", "first-1-x", spec, RUN_LABELS, phase=phase)
+
+
+def waits(reason: str) -> Object:
+    condition = {"type": "Succeeded", "status": "Unknown", "reason": reason, "message": ""}
+    return {"phase": "Pending", "conditions": [{**condition, "lastTransitionTime": stamp()}]}
+
+
+async def observe(world: World) -> NodeGroupObserved:
+    groups = NodeGroups(
+        client=cast(Any, None),
+        world=world,
+        pools=Pools(lambda _: pytest.fail("no provider"), lambda _: None),
+        executor=cast(Any, None),
+        settings=make_settings(autoscaling={"enabled": True}),
+    )
+    return await groups._observe(GROUP, make_node_group(labels={"pool": "gpu", "zone": "a"}))
+
+
+@pytest.mark.parametrize(
+    ("objects", "expected"),
+    [
+        pytest.param([run(nodeGroup="gpu")], [{}], id="a new Run"),
+        pytest.param([run(), workflow(nodeGroup="gpu")], [{}], id="its Workflow names the group"),
+        pytest.param(
+            [run(), workflow(), project(defaults={"nodeGroup": "gpu"})],
+            [{}],
+            id="its Project's default names the group",
+        ),
+        pytest.param(
+            [run(nodeGroup="gpu"), job()], [{"cpu": "0.510"}], id="a Job whose pod is to come"
+        ),
+        pytest.param(
+            [run(nodeGroup="gpu"), job(), pod()], [{"cpu": "0.510"}], id="a pod without a node"
+        ),
+        pytest.param([run(nodeGroup="gpu"), job(), pod("n")], [], id="a pod with a node"),
+        pytest.param(
+            [run(nodeGroup="gpu"), job(), pod("n", "Succeeded")], [], id="a pod that has ended"
+        ),
+        pytest.param([run(nodeGroup="gpu"), job(suspend=True)], [], id="held back by Kueue"),
+        pytest.param([run(nodeGroup="cpu")], [], id="another group's"),
+        pytest.param([run(), workflow()], [], id="no group's"),
+        pytest.param(
+            [run(nodeGroup="gpu", status=waits("ImageBuilding"))], [], id="waits for its image"
+        ),
+        pytest.param([run(nodeGroup="gpu", status=waits("Retrying"))], [], id="between attempts"),
+        pytest.param(
+            [run(nodeGroup="gpu", status=waits("QuotaExceeded")), job()], [], id="over its quota"
+        ),
+        pytest.param(
+            [run(nodeGroup="gpu", status={"phase": "Succeeded"})], [], id="a Run of the past"
+        ),
+        pytest.param(
+            [
+                run(
+                    nodeGroup="cpu",
+                    status={"snapshot": {"nodeGroup": "gpu", "project": "p", "image": "i"}},
+                ),
+                job(),
+            ],
+            [{"cpu": "0.510"}],
+            id="what it was started with counts",
+        ),
+    ],
+)
+async def test_a_run_waits_for_a_node_and_nothing_else(
+    objects: list[Object], expected: list[Object]
+) -> None:
+    assert list((await observe(world_of(*objects))).waiting) == expected
+
+
+async def test_nodes_have_all_labels_and_pods_are_those_on_them() -> None:
+    whole = plain("Node", "whole", {}, {"pool": "gpu", "zone": "a"})
+    half = plain("Node", "half", {}, {"pool": "gpu", "zone": "b"})
+    holder = plain(
+        "Pod",
+        "gpu-placeholder-0",
+        {"nodeName": "whole"},
+        {
+            "app.kubernetes.io/component": "placeholder",
+            "labfunctions.io/node-group": "gpu",
+        },
+        phase="Running",
+    )
+    holder["metadata"]["namespace"] = "labfunctions-system"
+    seen = await observe(world_of(whole, half, holder, pod("half", "Running")))
+    assert [n["metadata"]["name"] for n in seen.nodes] == ["whole"]
+    assert [p["metadata"]["name"] for p in seen.pods] == ["gpu-placeholder-0"]
+    assert [p["metadata"]["name"] for p in seen.placeholders] == ["gpu-placeholder-0"]
+
+
+async def test_the_last_end_on_a_node_is_that_of_any_attempt() -> None:
+    attempts = [
+        {"number": 1, "job": "j", "node": "n", "finishTime": stamp(50)},
+        {"number": 2, "job": "j", "node": "m", "finishTime": stamp(90)},
+    ]
+    world = world_of(
+        plain("Node", "n", {}, {"pool": "gpu", "zone": "a"}),
+        run("old", status={"phase": "Succeeded", "attempts": attempts[:1]}),
+        run("new", status={"phase": "Running", "attempts": attempts}),
+    )
+    assert (await observe(world)).ends == {"n": stamp(50)}
+
+
+async def test_ticks_are_read_from_whatever_a_workflow_says() -> None:
+    for said, expected in (
+        ("2026-01-01T13:00:00Z", [datetime(2026, 1, 1, 13, tzinfo=UTC)]),
+        ("tomorrow", []),
+        (None, []),
+    ):
+        status = {"nextScheduleTime": said} if said else {}
+        obj = {**workflow(nodeGroup="gpu"), "status": status}
+        assert list((await observe(world_of(obj))).ticks) == expected
+
+
+async def test_images_are_those_of_its_workflows_the_next_tick_first() -> None:
+    late, soon, adhoc = (workflow(nodeGroup="gpu", runtime=name) for name in ("a", "b", "c"))
+    for name, obj, tick in (
+        ("late", late, "2026-01-02T00:00:00Z"),
+        ("soon", soon, "2026-01-01T00:00:00Z"),
+        ("adhoc", adhoc, None),
+    ):
+        obj["metadata"]["name"] = name
+        obj["status"] = {"nextScheduleTime": tick} if tick else {}
+    runtimes = [{"name": n, "image": f"registry/{n}"} for n in "abc"]
+    built = project(runtimes=runtimes)
+    built["status"] = {
+        "runtimes": [
+            {"name": n, "phase": "Ready", "image": f"registry/{n}@sha256:0"} for n in "abc"
+        ]
+    }
+    seen = await observe(world_of(built, late, soon, adhoc))
+    assert [image[9] for image in seen.images] == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        plain("Node", "n", {}, {"pool": "gpu", "zone": "a", "more": "x"}),
+        run(nodeGroup="gpu"),
+        pod("n"),
+        job(),
+        workflow(nodeGroup="gpu"),
+    ],
+    ids=lambda obj: str(obj["kind"]),
+)
+def test_what_changes_a_groups_count_wakes_it(obj: Object) -> None:
+    assert GROUP in world_of(group()).concerned(obj)
+    if obj["kind"] != "Node":  # nobody follows nodes then
+        assert GROUP not in world_of(group(), autoscaling=False).concerned(obj)
+
+
+def test_other_nodes_wake_nobody() -> None:
+    node = plain("Node", "n", {}, {"pool": "gpu", "zone": "b"})
+    assert world_of(group()).concerned(node) == []
+
+
+def test_a_group_that_appears_wakes_the_runs_that_miss_it() -> None:
+    missing = run("missing", nodeGroup="gpu", status=waits("NodeGroupNotFound"))
+    other = run("other", nodeGroup="gpu", status=waits("Unschedulable"))
+    elsewhere = run("elsewhere", nodeGroup="cpu", status=waits("NodeGroupNotFound"))
+    keys = world_of(missing, other, elsewhere).concerned(group())
+    assert keys == [GROUP, Key("Run", "team", "missing")]
