@@ -39,26 +39,29 @@ def fake_nodes(control_plane: ControlPlane) -> Iterator[None]:
         fake.stop()
 
 
+def sizing_config(folder: Path, store: S3Server, inbox: Inbox) -> Path:
+    """Write the configuration of an operator that sizes groups."""
+    autoscaling = {"enabled": True}
+    return process.write_config(folder, store, free_port(), inbox, autoscaling=autoscaling)
+
+
 @contextmanager
 def sizing_operator(
     usual: OperatorProcess,
     control_plane: ControlPlane,
     kubectl: Kubectl,
-    store: S3Server,
-    inbox: Inbox,
-    folder: Path,
+    config: Path,
     **env: str,
 ) -> Iterator[OperatorProcess]:
     """Describe an operator that sizes groups, to run in place of the usual one."""
     assert usual.stop() == 0
     process.grant_rights(kubectl, *AUTOSCALING)
-    kubeconfig = folder / "kubeconfig"
+    kubeconfig = config.parent / "kubeconfig"
     process.write_kubeconfig(control_plane, kubectl, kubeconfig)
-    autoscaling = {"enabled": True}
-    config = process.write_config(folder, store, free_port(), inbox, autoscaling=autoscaling)
-    operator = OperatorProcess(config, kubeconfig, folder / "operator.log", env)
+    operator = OperatorProcess(config, kubeconfig, config.parent / "operator.log", env)
     try:
-        yield operator
+        with fake_nodes(control_plane):
+            yield operator
         assert operator.stop() == 0
     finally:
         operator.kill()

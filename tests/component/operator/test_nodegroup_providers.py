@@ -15,7 +15,7 @@ from .bench import Bench
 from .inbox import Inbox
 from .kubelet import Kubelet
 from .process import Footprint, OperatorProcess
-from .sizing import Pool, fake_nodes, sizing_operator, watched_pool
+from .sizing import Pool, sizing_config, sizing_operator, watched_pool
 
 DESCRIBE = "DescribeAutoScalingGroups"
 UPDATE = "UpdateAutoScalingGroup"
@@ -61,13 +61,8 @@ def _sizing_operator(
     env = {**CREDENTIALS, "AWS_ENDPOINT_URL": _front.url}
     # Of the store, which has keys of its own.
     env["AWS_ENDPOINT_URL_S3"] = store.url
-    folder = tmp_path_factory.mktemp("sizing-operator")
-    with (
-        fake_nodes(control_plane),
-        sizing_operator(
-            _operator, control_plane, kubectl, store, inbox_server, folder, **env
-        ) as operator,
-    ):
+    config = sizing_config(tmp_path_factory.mktemp("sizing-operator"), store, inbox_server)
+    with sizing_operator(_operator, control_plane, kubectl, config, **env) as operator:
         yield operator
 
 

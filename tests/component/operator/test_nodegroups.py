@@ -13,9 +13,9 @@ from .api import Api, Object, condition, until
 from .bench import Bench
 from .inbox import Inbox
 from .kubelet import Kubelet
-from .objects import inline_run
+from .objects import IMAGE, inline_run, project, workflow
 from .process import WRITES, Footprint, OperatorProcess
-from .sizing import Pool, fake_nodes, sizing_operator, watched_pool
+from .sizing import Pool, sizing_config, sizing_operator, watched_pool
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +27,8 @@ def _sizing_operator(
     inbox_server: Inbox,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[OperatorProcess]:
-    folder = tmp_path_factory.mktemp("sizing-operator")
-    with (
-        fake_nodes(control_plane),
-        sizing_operator(_operator, control_plane, kubectl, store, inbox_server, folder) as operator,
-    ):
+    config = sizing_config(tmp_path_factory.mktemp("sizing-operator"), store, inbox_server)
+    with sizing_operator(_operator, control_plane, kubectl, config) as operator:
         yield operator
 
 
@@ -98,6 +95,23 @@ def test_nodes_are_warm_before_their_runs_and_a_run_pushes_a_placeholder_aside(
     pool.patch(warm=[])
     pool.await_nodes(0)
     assert pool.autoscaler.most == 2
+
+
+def test_a_node_is_there_before_its_workflows_tick_with_the_image_pulled(
+    pool: Pool, repository: Repository
+) -> None:
+    namespace, bench = pool.bench.namespace, pool.bench
+    pool.create(warmAhead="2h")
+    minute = (datetime.now(UTC).minute + 30) % 60
+    ticking = workflow(namespace, nodeGroup=pool.name, schedule=f"{minute} * * * *")
+    bench.create(project(namespace, repository.url), ticking)
+    pool.await_nodes(1)
+    pool.await_status(desired=1, ready=1, busy=0, pendingRuns=0)
+    assert bench.api.list("Run", namespace) == []
+    [placeholder] = pool.placeholders()
+    assert [c["image"] for c in placeholder["spec"]["containers"][1:]] == [IMAGE]
+    bench.patch("Workflow", "analysis", suspend=True)
+    pool.await_nodes(0)
 
 
 @pytest.mark.timeout(180)
