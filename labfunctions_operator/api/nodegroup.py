@@ -13,6 +13,7 @@ from labfunctions_operator.api.workflow import GpuRequest
 KIND = "NodeGroup"
 NAME_LIMIT = 40
 LARGEST = 1000
+CAPACITY_BUFFER = "capacityBuffer"
 PROVIDERS = ("capacity", "awsAutoScalingGroup", "eksNodegroup", "clusterApi", "static")
 
 LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
@@ -89,7 +90,9 @@ class Provider(Model):
 
     @property
     def name(self) -> str:
-        """The field that is set."""
+        """The field that is set, or its other way."""
+        if self.capacity and self.capacity.capacity_buffer:
+            return CAPACITY_BUFFER
         fields = type(self).model_fields
         return next(fields[f].alias or f for f, value in self if value is not None)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from labfunctions_operator.api.nodegroup import LARGEST, NodeGroup
+from labfunctions_operator.api.nodegroup import CAPACITY_BUFFER, LARGEST, NodeGroup
 from labfunctions_operator.desired.placeholder import (
     build_buffer,
     build_placeholder,
@@ -51,10 +51,11 @@ def place(
         settings: The operator's.
         free: Nodes that may go: theirs are the first that do.
     """
-    capacity = group.spec.provider.capacity
-    if capacity and capacity.capacity_buffer:
+    if group.spec.provider.name == CAPACITY_BUFFER:
         buffer = build_buffer(group, count, settings)
         return tuple(buffer), tuple(_ref(pod) for pod in existing)
+    # One that was asked for before would go on asking for nodes.
+    left = build_buffer(group, 0, settings) if group.status.provider == CAPACITY_BUFFER else ()
     alive = [p for p in existing if not is_over(p) and not p["metadata"].get("deletionTimestamp")]
     over = [p for p in existing if is_over(p)]
     surplus = sorted(alive, key=lambda p: _worth(p, free))[: max(0, len(alive) - count)]
@@ -65,7 +66,7 @@ def place(
         build_placeholder(group, index, images[:PULLED], settings)
         for index, _ in zip(names, range(wanted), strict=False)
     ]
-    return tuple(create), tuple(_ref(pod) for pod in (*over, *surplus))
+    return tuple(create), tuple(_ref(obj) for obj in (*left, *over, *surplus))
 
 
 def _worth(pod: Object, free: Sequence[str]) -> tuple[int, str]:
@@ -76,12 +77,12 @@ def _worth(pod: Object, free: Sequence[str]) -> tuple[int, str]:
     return (1 if node in free else 2), pod["metadata"]["name"]
 
 
-def _ref(pod: Object) -> Ref:
-    metadata = pod["metadata"]
+def _ref(obj: Object) -> Ref:
+    metadata = obj["metadata"]
     return Ref(
-        api_version="v1",
-        kind="Pod",
+        api_version=obj.get("apiVersion", "v1"),
+        kind=obj.get("kind", "Pod"),
         namespace=metadata["namespace"],
         name=metadata["name"],
-        uid=metadata["uid"],
+        uid=metadata.get("uid"),
     )

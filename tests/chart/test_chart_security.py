@@ -110,7 +110,7 @@ def test_the_operator_is_granted_what_it_needs_and_nothing_else(
 
 
 NODES = {
-    "/nodes": {"list", "watch"},
+    "/nodes": {"get", "list", "watch"},
     "cluster.x-k8s.io/machinedeployments": {"get", "patch"},
     "cluster.x-k8s.io/machinesets": {"get", "patch"},
     "cluster.x-k8s.io/machinepools": {"get", "patch"},
@@ -125,7 +125,7 @@ NODES = {
             ["enabled=true", "deleteNodes=true"],
             {
                 **NODES,
-                "/nodes": {"list", "watch", "patch", "delete"},
+                "/nodes": {"get", "list", "watch", "patch", "delete"},
                 "/pods/eviction": {"create"},
             },
         ),
@@ -149,8 +149,8 @@ def test_placeholders_are_made_in_the_operators_namespace_and_push_nobody_aside(
     assert role["metadata"]["namespace"] == "lf"
     assert granted(role) == {
         "/pods": {"create", "delete"},
-        "/podtemplates": {"get", "create", "patch"},
-        "autoscaling.x-k8s.io/capacitybuffers": {"get", "create", "patch"},
+        "/podtemplates": {"get", "create", "patch", "delete"},
+        "autoscaling.x-k8s.io/capacitybuffers": {"get", "create", "patch", "delete"},
     }
     priority = release.get("PriorityClass", "labfunctions-placeholder")
     assert (priority["value"], priority["preemptionPolicy"]) == (-10, "Never")

@@ -158,6 +158,17 @@ def test_a_capacity_buffer_takes_the_place_of_pods() -> None:
         "podTemplateRef": {"name": template["metadata"]["name"]},
         "replicas": 2,
     }
+    assert plan.status is not None
+    before = make_node_group(min=2, status=plan.status)
+    plan = reconcile_node_group(before, NodeGroupObserved(), settings, NOW).plan
+    assert [(r.kind, r.name) for r in plan.delete] == [
+        ("PodTemplate", "gpu-placeholder"),
+        ("CapacityBuffer", "gpu-placeholder"),
+    ]
+    assert [m["kind"] for m in plan.apply] == ["Pod", "Pod"]
+    assert plan.status is not None
+    after = make_node_group(min=2, status=plan.status)
+    assert reconcile_node_group(after, NodeGroupObserved(), settings, NOW).plan.delete == ()
 
 
 def test_placeholders_go_when_the_provider_changes() -> None:
