@@ -5,16 +5,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from labfunctions_operator.controllers.archive import Archive
-from labfunctions_operator.controllers.executor import Executor
-from labfunctions_operator.controllers.grants import Grants
-from labfunctions_operator.controllers.reconcilers import Reconcilers
-from labfunctions_operator.controllers.reports import Reports
-from labfunctions_operator.controllers.source import SourceTracker
-from labfunctions_operator.controllers.world import World
+from labfunctions_operator.controllers.operator import Operator
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.resources import PROJECTS, RUNS, WORKFLOWS, Resource
-from labfunctions_operator.providers.store import Store
 from labfunctions_operator.reconcile.plan import Key
 from labfunctions_operator.settings import Settings
 
@@ -64,25 +57,13 @@ class Clock:
 class MortalOperator:
     """Reconciles Workflows when told to; a new one knows nothing of what another one knew."""
 
-    def __init__(self, client: KubeClient, settings: Settings, store: Store, clock: Clock) -> None:
+    def __init__(self, client: KubeClient, settings: Settings, clock: Clock) -> None:
         self._client = client
-        self._world = World()
-        grants = Grants(store, settings.reports.url, b"key")
-        self._sources = SourceTracker(client, settings.cache_dir, lambda *_: None)
-        self._reconcilers = Reconcilers(
-            client=client,
-            world=self._world,
-            sources=self._sources,
-            grants=grants,
-            reports=Reports(grants, lambda _: None),
-            archive=Archive(store, self._world, clock),
-            executor=Executor(client, self._world.caches),
-            settings=settings,
-            clock=clock,
-        )
+        self._operator = Operator(client, settings, clock=clock)
+        self._world = self._operator._world
 
     async def close(self) -> None:
-        await self._sources.close()
+        await self._operator._sources.close()
 
     async def look(self, *resources: Resource) -> None:
         """See what exists of some kinds, or of all."""
@@ -91,24 +72,13 @@ class MortalOperator:
             self._world.caches[resource.kind].replace(listed.items, listed.resource_version)
 
     async def reconcile(self, namespace: str, name: str) -> float | None:
-        return await self._reconcilers.reconcile(Key("Workflow", namespace, name))
+        key = Key("Workflow", namespace, name)
+        return await self._operator._reconcilers.reconcile(key)
 
     async def settle(self, namespace: str, name: str) -> None:
         await self.look()
         for _ in range(2):
             await self.reconcile(namespace, name)
-
-
-def open_store(settings: Settings) -> Store:
-    """Return a store that nothing is put into: no Run is started here."""
-    return Store(
-        endpoint=settings.store.endpoint,
-        region="none",
-        bucket="none",
-        prefix="",
-        access_key="none",
-        secret_key="none",
-    )
 
 
 def end_run(api: Api, namespace: str, name: str, phase: str = "Succeeded") -> None:

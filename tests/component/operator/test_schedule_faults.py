@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dev.cluster.controlplane import ControlPlane
+from labfunctions_operator.controllers import operator as operator_module
 from labfunctions_operator.errors import Transient
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.failures import Conflict
@@ -25,7 +26,6 @@ from .mortal import (
     MortalOperator,
     end_run,
     names,
-    open_store,
     without_words,
 )
 from .objects import workflow
@@ -66,17 +66,21 @@ class Theatre:
 
 
 @pytest.fixture
-async def theatre(api: Api, _operator: OperatorProcess, namespace: str) -> AsyncIterator[Theatre]:
+async def theatre(
+    api: Api, _operator: OperatorProcess, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Theatre]:
     """Nobody else is at work: the operator's own process does not run."""
     _operator.stop()
     hired: list[MortalOperator] = []
     clock = Clock()
 
     settings = load_settings(_operator.config)
-    store = open_store(settings)
+    # Nothing is put into it, and it takes long to open.
+    store = operator_module._open_store(settings)
+    monkeypatch.setattr(operator_module, "_open_store", lambda _: store)
 
     def hire(client: KubeClient) -> MortalOperator:
-        hired.append(MortalOperator(client, settings, store, clock))
+        hired.append(MortalOperator(client, settings, clock))
         return hired[-1]
 
     # Two minutes: all of it is created, by the API server's clock, before the first tick.
