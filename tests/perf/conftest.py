@@ -7,11 +7,19 @@ import pytest
 from dev.cluster import kwok
 from dev.cluster.binaries import ensure
 from tests.component.conftest import control_plane, kubectl
-from tests.component.operator.conftest import _operator, api, asked, git_server, repository, store
+from tests.component.operator.conftest import (
+    _operator,
+    api,
+    asked,
+    git_server,
+    inbox_server,
+    repository,
+    store,
+)
 from tests.component.operator.process import OperatorProcess
 
 __all__ = ["_operator", "api", "asked", "control_plane", "git_server", "kubectl"]
-__all__ += ["repository", "store"]
+__all__ += ["inbox_server", "repository", "store"]
 HERE = Path(__file__).parent
 SECONDS = 1500
 
