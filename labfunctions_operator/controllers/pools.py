@@ -4,11 +4,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.errors import Denied, Drifted, InvalidSpec, NotFound, Transient
 from labfunctions_operator.providers.nodes.protocol import NodeProvider
+from labfunctions_operator.reconcile.bounds import DRIFTED
 from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, PoolView
 from labfunctions_operator.reconcile.plan import Key, Problem
 
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 Factory = Callable[[NodeGroup], NodeProvider | None]
 
 READ_INTERVAL = 60.0
+WRITE_INTERVAL = 5.0
 # Of a look and a write together; each call of a provider has a timeout of its own below it.
 CALL_TIMEOUT = 90.0
 FIRST_DELAY = 2.0
@@ -32,6 +34,11 @@ class _Pool:
         spec: What the provider was made for.
         provider: None until it is asked for the first time.
         told: What it has confirmed in this process.
+        due: When it is looked at next.
+        failures: Looks that failed, in a row.
+        write_due: When it may be written to.
+        refusals: Writes that failed, in a row; looks in between do not count.
+        refusal: Why the last one did, until one succeeds.
     """
 
     spec: str
@@ -40,6 +47,9 @@ class _Pool:
     told: Bounds | None = None
     due: float = 0.0
     failures: int = 0
+    write_due: float = 0.0
+    refusals: int = 0
+    refusal: Problem | None = None
     task: asyncio.Task[None] | None = None
 
 
@@ -90,15 +100,15 @@ class Pools:
         if pool is None or pool.spec != _spec(group):
             self.forget(key)
             pool = self._pools[key] = _Pool(spec=_spec(group))
-        if wanted not in (None, pool.told) and not pool.failures:
-            pool.due = 0.0
-        if pool.task is None and self._clock() >= pool.due:
-            must_write = wanted is not None and wanted != pool.told and pool.view.size is not None
-            pool.view = PoolView(
-                size=pool.view.size, problem=pool.view.problem, is_writing=must_write
-            )
+        now = self._clock()
+        is_news = wanted is not None and wanted != pool.told and pool.view.size is not None
+        if is_news:
+            pool.due = min(pool.due, pool.write_due)
+        if pool.task is None and now >= pool.due:
+            bounds = wanted if is_news and now >= pool.write_due else None
+            pool.view = replace(pool.view, is_writing=bounds is not None)
             pool.task = asyncio.create_task(
-                self._call(key, group, pool, wanted if must_write else None), name=f"pool {key}"
+                self._call(key, group, pool, bounds), name=f"pool {key}"
             )
         return None if pool.task else max(0.1, pool.due - self._clock())
 
@@ -121,17 +131,14 @@ class Pools:
         try:
             async with asyncio.timeout(CALL_TIMEOUT):
                 size = await self._ask(group, pool, bounds)
-            pool.view = PoolView(size=size)
-            told = bounds or pool.told
-            # What somebody undid, or a provider has lost, is to be told again.
-            is_there = told is not None and (told.min, told.max) == (size.min, size.max)
-            pool.told = told if is_there else None
-            pool.failures = 0
-            pool.due = self._clock() + READ_INTERVAL
+            self._succeed(pool, size, bounds)
         except Exception as error:
-            self._fail(key, pool, error, is_write=bounds is not None)
+            if bounds is None:
+                self._fail(key, pool, error)
+            else:
+                self._refuse(key, pool, error)
         if bounds is not None:
-            self._measured(key.name, "Failed" if pool.view.size is None else "Succeeded")
+            self._measured(key.name, "Failed" if pool.refusals else "Succeeded")
         pool.task = None
         if self._pools.get(key) is pool and pool.view != before:
             self._on_news(key)
@@ -149,23 +156,40 @@ class Pools:
             raise Drifted("the pool has changed since it was last read")
         return await pool.provider.write(bounds, seen)
 
-    def _fail(self, key: Key, pool: _Pool, error: Exception, *, is_write: bool) -> None:
-        """Say what is wrong; after a write that may have happened the pool is not known."""
-        if isinstance(error, Drifted):
-            pool.view = PoolView()
-            pool.due = 0.0
-            return
+    def _succeed(self, pool: _Pool, size: GroupSize, bounds: Bounds | None) -> None:
+        told = bounds or pool.told
+        # What somebody undid, or a provider has lost, is to be told again.
+        is_there = told is not None and (told.min, told.max) == (size.min, size.max)
+        pool.told = told if is_there else None
+        pool.failures = 0
+        pool.due = self._clock() + READ_INTERVAL
+        if bounds is not None:
+            pool.refusals, pool.refusal = 0, None
+            pool.write_due = self._clock() + WRITE_INTERVAL
+        pool.view = PoolView(size=size, problem=pool.refusal)
+
+    def _fail(self, key: Key, pool: _Pool, error: Exception) -> None:
+        """Say why a pool cannot be read; what was known of it stays."""
         problem = _problem(error)
-        if problem.reason == "InternalError":
-            logger.error("pool of NodeGroup %s: %s", key.name, error, exc_info=error)
-        else:
-            logger.warning("pool of NodeGroup %s: %s", key.name, problem.message)
-        pool.view = PoolView(size=None if is_write else pool.view.size, problem=problem)
-        first = DENIED_DELAY if isinstance(error, Denied) else FIRST_DELAY
-        delay = min(LAST_DELAY, first * 2.0 ** min(pool.failures, 10))
-        asked = error.retry_after if isinstance(error, Transient) else None
-        pool.due = self._clock() + max(delay, asked or 0.0)
+        _log(key, problem, error)
+        pool.view = PoolView(size=pool.view.size, problem=problem)
+        pool.due = self._clock() + _delay(error, pool.failures)
         pool.failures += 1
+
+    def _refuse(self, key: Key, pool: _Pool, error: Exception) -> None:
+        """Say why a pool cannot be written to; it may have been: it is read before the next try.
+
+        The first time that it has changed meanwhile is nothing to speak of.
+        """
+        wait = 0.0
+        if not isinstance(error, Drifted) or pool.refusals:
+            pool.refusal = _problem(error)
+            _log(key, pool.refusal, error)
+            wait = _delay(error, pool.refusals)
+        pool.refusals += 1
+        pool.view = PoolView(problem=pool.refusal)
+        pool.due = self._clock() + min(wait, FIRST_DELAY)
+        pool.write_due = self._clock() + wait
 
 
 def is_remote(group: NodeGroup) -> bool:
@@ -174,8 +198,26 @@ def is_remote(group: NodeGroup) -> bool:
     return provider.capacity is None and provider.static is None
 
 
+def _delay(error: Exception, failures: int) -> float:
+    first = DENIED_DELAY if isinstance(error, Denied) else FIRST_DELAY
+    asked = error.retry_after if isinstance(error, Transient) else None
+    return max(min(LAST_DELAY, first * 2.0 ** min(failures, 10)), asked or 0.0)
+
+
+def _log(key: Key, problem: Problem, error: Exception) -> None:
+    is_bug = problem.reason == "InternalError"
+    logger.log(
+        logging.ERROR if is_bug else logging.WARNING,
+        "pool of NodeGroup %s: %s",
+        key.name,
+        problem.message,
+        exc_info=error if is_bug else None,
+    )
+
+
 def _problem(error: Exception) -> Problem:
     for kind, reason in (
+        (Drifted, DRIFTED),
         (TimeoutError, "ProviderTimeout"),
         (Transient, "ProviderUnavailable"),
         (Denied, "Forbidden"),

@@ -72,6 +72,10 @@ class Bench:
         assert view is not None
         return view
 
+    async def done(self) -> None:
+        """Wait for the call that is under way."""
+        await asyncio.gather(*(t for t in asyncio.all_tasks() if t.get_name() == f"pool {KEY}"))
+
     async def follow(self, wanted: Bounds | None = None) -> PoolView:
         """Follow once, and wait for what comes of it."""
         assert self.pools.follow(KEY, GROUP, wanted) is None
@@ -128,8 +132,9 @@ async def test_what_is_wanted_is_written_at_once_and_only_once(bench: Bench) -> 
 async def test_a_new_expiry_is_written_though_the_bounds_stay(bench: Bench) -> None:
     await bench.follow()
     await bench.follow(bounds())
+    bench.clock[0] += module.WRITE_INTERVAL
     bench.pools.follow(KEY, GROUP, bounds(raised_until="2026-01-01T00:00:00Z"))
-    await bench.news.get() if not bench.news.empty() else await asyncio.sleep(0.01)
+    await bench.done()
     assert bench.provider.calls.count("write") == 2
 
 
@@ -152,6 +157,8 @@ async def test_a_slow_provider_keeps_nobody_waiting(bench: Bench) -> None:
     bench.provider.gate.set()
     await bench.news.get()
     assert bench.view.size == GroupSize(min=2, max=4, desired=0)
+    assert bench.pools.follow(KEY, GROUP, bounds(3)) == module.WRITE_INTERVAL
+    bench.clock[0] += module.WRITE_INTERVAL
     assert (await bench.follow(bounds(3))).size == GroupSize(min=3, max=4, desired=0)
 
 
@@ -193,7 +200,7 @@ async def test_failures_in_a_row_are_tried_ever_later(bench: Bench) -> None:
     for _ in range(12):
         bench.provider.failures = [Transient("503")]
         bench.pools.follow(KEY, GROUP, bounds())
-        await asyncio.gather(*(t for t in asyncio.all_tasks() if t.get_name() == f"pool {KEY}"))
+        await bench.done()
         wait = bench.pools.follow(KEY, GROUP, bounds())
         assert wait is not None
         waits.append(wait)
@@ -227,6 +234,41 @@ async def test_a_change_since_the_last_look_is_not_overwritten(bench: Bench, who
         theirs if who_sees == "operator" else GroupSize(min=0, max=4, desired=0)
     )
     assert (await bench.follow()).size == bench.provider.size
+
+
+async def test_a_refused_write_is_said_until_one_succeeds(bench: Bench) -> None:
+    refused = Problem(reason="Forbidden", message="no rights")
+    size = bench.provider.size
+    await bench.follow()
+    for failures, delay in enumerate((60, 120, 240)):
+        bench.provider.failures = [None, Denied("no rights")]
+        assert await bench.follow(bounds()) == PoolView(problem=refused), failures
+        bench.clock[0] += module.FIRST_DELAY
+        assert await bench.follow(bounds()) == PoolView(size=size, problem=refused)
+        assert bench.pools.follow(KEY, GROUP, bounds()) == min(
+            module.READ_INTERVAL, delay - module.FIRST_DELAY
+        )
+        bench.clock[0] += delay - module.FIRST_DELAY
+    assert (await bench.follow(bounds())).problem is None
+    assert bench.provider.size.min == 2
+
+
+async def test_a_provider_that_sees_a_change_each_time_is_asked_ever_less_often(
+    bench: Bench,
+) -> None:
+    await bench.follow()
+    bench.provider.failures = [None, Drifted("more nodes than that")]
+    assert await bench.follow(bounds()) == PoolView(), "once is nothing to speak of"
+    bench.provider.failures = [None, None, Drifted("more nodes than that")]
+    await bench.follow(bounds())
+    view = await bench.follow(bounds())
+    assert view.problem == Problem(reason="Drifted", message="more nodes than that")
+    writes = bench.provider.calls.count("write")
+    for _ in range(3):
+        bench.clock[0] += 1
+        bench.pools.follow(KEY, GROUP, bounds())
+        await bench.done()
+    assert bench.provider.calls.count("write") == writes
 
 
 async def test_another_pool_needs_another_provider(bench: Bench) -> None:
