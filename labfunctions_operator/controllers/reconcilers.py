@@ -40,6 +40,9 @@ from labfunctions_operator.reconcile.workflow import WorkflowObserved, reconcile
 from labfunctions_operator.settings import Settings
 from labfunctions_operator.telemetry import speak_of
 
+# A Run whose time to live is over waits so long to be counted before it looks again.
+COUNT_SECONDS = 5.0
+
 
 class Reconcilers:
     """Brings one object nearer to what it should be; what the engine calls for each key."""
@@ -173,7 +176,7 @@ class Reconcilers:
     async def _run(self, key: Key, obj: Object) -> Plan:
         run = parse(Run, obj)
         if run.is_finished:
-            return self._ended_run(key, run)
+            return self._ended_run(key, obj, run)
         seen = replace(self._observe_run(key, run), ahead=self._world.ahead(obj))
         if any(is_over(pod) for pod in seen.pods):
             seen = replace(seen, before=self._last_end(key, run))
@@ -187,14 +190,17 @@ class Reconcilers:
             seen = replace(seen, refusal=await self._inquiry.refusal(key.namespace, seen.jobs))
         return reconcile_run(run, seen, self._settings, self._clock())
 
-    def _ended_run(self, key: Key, run: Run) -> Plan:
+    def _ended_run(self, key: Key, obj: Object, run: Run) -> Plan:
         outcomes: Mapping[int, Outcome] = {}
         if is_pending(run):
             outcomes = self._notifier.offer(key, run)
         else:
             self._notifier.forget(key)
         seen = RunObserved(outcomes=outcomes)
-        return reconcile_run(run, seen, self._settings, self._clock())
+        plan = reconcile_run(run, seen, self._settings, self._clock())
+        if plan.delete and self._world.is_awaited(obj):
+            return Plan(requeue_after=COUNT_SECONDS)
+        return plan
 
     def _last_end(self, key: Key, run: Run) -> Phase | None:
         workflow = run.spec.workflow_ref

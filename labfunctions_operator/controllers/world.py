@@ -13,6 +13,7 @@ from labfunctions_operator.api.types import Model
 from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.kube.cache import Cache, Indexer
+from labfunctions_operator.reconcile.ledger import is_counted
 from labfunctions_operator.reconcile.plan import Key
 from labfunctions_operator.reconcile.scheduled_run import (
     ScheduledRun,
@@ -185,6 +186,18 @@ class World:
             if obj["status"]["phase"] in ("Succeeded", "Failed")
         ]
         return max(ends)[1] if ends else None
+
+    def is_awaited(self, obj: Object) -> bool:
+        """Whether the schedule that made a Run which has ended has still to count it."""
+        run = scheduled_run(obj)
+        if run is None:
+            return False
+        maker = self.caches["Workflow"].get(run.namespace, run.workflow)
+        if maker is None or maker["metadata"]["uid"] != run.owner:
+            return False
+        workflow = self.workflow(run.namespace, run.workflow)
+        # One that cannot be read counts again once it is mended.
+        return not (isinstance(workflow, Workflow) and is_counted(run, workflow.status))
 
     def all_keys(self) -> list[Key]:
         """Return the keys of all objects of our kinds; what has dependents comes first."""

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from labfunctions_operator.api.labels import SCHEDULED_AT_ANNOTATION
+from labfunctions_operator.api.labels import API_VERSION, SCHEDULED_AT_ANNOTATION
 from labfunctions_operator.api.run import FINAL_PHASES
 from labfunctions_operator.api.times import parse_time, rfc3339
+from labfunctions_operator.reconcile.notify import PENDING
+from labfunctions_operator.reconcile.plan import Ref
+from labfunctions_operator.reconcile.record import RECORDED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,9 @@ class ScheduledRun:
         phase: None before the operator has said anything.
         reason: Of its condition Succeeded, like the message.
         is_cancelled: Whether it is asked to stop.
+        is_recorded: Whether its record is known to be in the store.
+        is_told: Whether no message about its end is still to be sent.
+        is_terminating: Whether its deletion is under way.
     """
 
     namespace: str
@@ -34,11 +40,25 @@ class ScheduledRun:
     message: str
     completion_time: str | None
     is_cancelled: bool
+    is_recorded: bool
+    is_told: bool
+    is_terminating: bool
 
     @property
     def is_live(self) -> bool:
         """Whether it has not ended."""
         return self.phase not in FINAL_PHASES
+
+    @property
+    def ref(self) -> Ref:
+        """Names this Run and no later one of its name."""
+        return Ref(
+            api_version=API_VERSION,
+            kind="Run",
+            namespace=self.namespace,
+            name=self.name,
+            uid=self.uid,
+        )
 
 
 def scheduling_workflow(run: Mapping[str, Any]) -> str | None:
@@ -53,9 +73,9 @@ def scheduled_run(run: Mapping[str, Any]) -> ScheduledRun | None:
     if owner is None or tick is None:
         return None
     metadata, status = run["metadata"], run.get("status") or {}
-    conditions = status.get("conditions") or ()
+    conditions = {c.get("type"): c for c in status.get("conditions") or ()}
+    condition: Mapping[str, Any] = conditions.get("Succeeded", {})
     ended = parse_tick(status.get("completionTime"))
-    condition: Mapping[str, Any] = next((c for c in conditions if c.get("type") == "Succeeded"), {})
     return ScheduledRun(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -68,6 +88,9 @@ def scheduled_run(run: Mapping[str, Any]) -> ScheduledRun | None:
         message=condition.get("message") or "",
         completion_time=rfc3339(ended) if ended else None,
         is_cancelled=bool((run.get("spec") or {}).get("cancel")),
+        is_recorded=conditions.get(RECORDED, {}).get("status") == "True",
+        is_told=all(d.get("state") != PENDING for d in status.get("notifications") or ()),
+        is_terminating="deletionTimestamp" in metadata,
     )
 
 

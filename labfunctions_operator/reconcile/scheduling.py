@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from labfunctions_operator.api.conditions import find_condition, set_condition
-from labfunctions_operator.api.labels import API_VERSION
 from labfunctions_operator.api.schedule import MAX_ACTIVE, LastRun, ScheduleRecord, ScheduleSpec
 from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.api.types import Condition, LocalRef
@@ -211,17 +210,7 @@ def _replaced(workflow: Workflow, ledger: Ledger, ticks: Sequence[datetime]) -> 
     """Return the live Runs that a later one replaces and that are not asked to stop yet."""
     if workflow.spec.concurrency_policy != "Replace":
         return ()
-    return tuple(
-        Ref(
-            api_version=API_VERSION,
-            kind="Run",
-            namespace=run.namespace,
-            name=run.name,
-            uid=run.uid,
-        )
-        for run in ledger.live
-        if run.tick < ticks[-1] and not run.is_cancelled
-    )
+    return tuple(run.ref for run in ledger.live if run.tick < ticks[-1] and not run.is_cancelled)
 
 
 def _latest(recorded: str | None, made: Iterable[datetime], now: datetime) -> str | None:

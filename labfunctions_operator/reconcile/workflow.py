@@ -15,6 +15,7 @@ from labfunctions_operator.api.workflow import Workflow, WorkflowStatus
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.admission import missing
 from labfunctions_operator.reconcile.execution import find_runtime
+from labfunctions_operator.reconcile.history import find_surplus
 from labfunctions_operator.reconcile.notebook import NOTEBOOK_REASONS, check_notebook
 from labfunctions_operator.reconcile.notify import with_unknown_targets
 from labfunctions_operator.reconcile.plan import Plan, Problem
@@ -23,6 +24,8 @@ from labfunctions_operator.reconcile.scheduling import reconcile_schedule
 from labfunctions_operator.reconcile.source import SourceSnapshot
 
 READY = "Ready"
+# Runs deleted in one pass: others have their turn before the next one.
+DELETE_BATCH = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +61,17 @@ def reconcile_workflow(workflow: Workflow, seen: WorkflowObserved, now: datetime
     )
     if scheduling is None:
         return Plan(status=status.wire())
+    surplus = find_surplus(workflow, seen.runs, now)
+    # A tick does not wait for the past.
+    batch = () if scheduling.create else surplus[:DELETE_BATCH]
     return Plan(
+        delete=batch,
         apply=scheduling.create,
         cancel=scheduling.cancel,
         status=status.wire(),
         guarded=True,
         events=scheduling.events,
-        requeue_after=scheduling.requeue_after,
+        requeue_after=0.0 if len(surplus) > len(batch) else scheduling.requeue_after,
     )
 
 

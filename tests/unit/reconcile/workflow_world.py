@@ -32,7 +32,7 @@ class WorkflowWorld:
         now: The operator's clock; the API server has the same.
         made: How often a Run of a name was created, whatever became of it.
         ended: How many Runs of each phase have ended.
-        writes: `create x`, `cancel x`, `status`.
+        writes: `create x`, `cancel x`, `delete x`, `status`.
         lives: Writes until the operator dies; None for never.
     """
 
@@ -89,6 +89,10 @@ class WorkflowWorld:
         return plan
 
     def execute(self, plan: Plan) -> None:
+        for ref in plan.delete:
+            self._write(f"delete {ref.name}")
+            assert self.runs[ref.name]["metadata"]["uid"] == ref.uid
+            del self.runs[ref.name]
         for ref in plan.cancel:
             self._write(f"cancel {ref.name}")
             self.runs[ref.name]["spec"]["cancel"] = True
@@ -127,7 +131,7 @@ class WorkflowWorld:
                 return self.writes[before:]
         raise AssertionError(f"it never settles: {self.writes[before:]}")
 
-    def end(self, name: str, phase: str = "Succeeded") -> None:
+    def end(self, name: str, phase: str = "Succeeded", *, recorded: bool = True) -> None:
         reason = phase if phase != "Failed" else "NotebookError"
         condition = {"type": "Succeeded", "reason": reason, "message": f"it is {phase}"}
         self.runs[name]["status"] = {
@@ -135,7 +139,13 @@ class WorkflowWorld:
             "completionTime": rfc3339(self.now),
             "conditions": [condition],
         }
+        self.record(name, recorded)
         self.ended[phase] += 1
+
+    def record(self, name: str, stored: bool = True) -> None:
+        """Say whether the record of a Run that has ended is in the store."""
+        conditions = self.runs[name]["status"]["conditions"]
+        conditions[1:] = [{"type": "Recorded", "status": str(stored), "reason": "R", "message": ""}]
 
     def forget(self, name: str) -> bool:
         """Delete a Run as history does: only one that has ended and was counted."""
