@@ -12,6 +12,7 @@ from labfunctions_operator.settings import Settings
 _KINDS = {
     "projects": "Project",
     "workflows": "Workflow",
+    "backfills": "Backfill",
     "runs": "Run",
     "nodegroups": "NodeGroup",
 }

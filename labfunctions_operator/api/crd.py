@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from labfunctions_operator.api import nodegroup, project, run, workflow
+from labfunctions_operator.api import backfill, nodegroup, project, run, workflow
 from labfunctions_operator.api.labels import GROUP, VERSION
 from labfunctions_operator.api.types import Model
 
@@ -54,6 +54,7 @@ def crds() -> dict[str, dict[str, Any]]:
     return {
         "projects.yaml": _projects(),
         "workflows.yaml": _workflows(),
+        "backfills.yaml": _backfills(),
         "runs.yaml": _runs(),
         "nodegroups.yaml": _nodegroups(),
     }
@@ -109,6 +110,31 @@ def _workflows() -> dict[str, Any]:
     )
 
 
+def _backfills() -> dict[str, Any]:
+    return _crd(
+        kind="Backfill",
+        plural="backfills",
+        short="lfb",
+        model=backfill.Backfill,
+        name_limit=backfill.NAME_LIMIT,
+        spec_rules=[
+            ("self.from <= self.to", "to is before from"),
+            ("self.from >= timestamp('1970-01-01T00:00:00Z')", "from is before 1970"),
+            *_immutable("Backfill", backfill.BackfillSpec, but={"suspend", "maxActive"}),
+        ],
+        columns=[
+            ("Workflow", "string", ".spec.workflowRef.name"),
+            ("Phase", "string", ".status.phase"),
+            ("Done", "string", ".status.progress"),
+            ("Failed", "integer", ".status.failed"),
+            _AGE,
+            ("Message", "string", f"{_SUCCEEDED}.message"),
+            ("From", "string", ".spec.from", _WIDE),
+            ("To", "string", ".spec.to", _WIDE),
+        ],
+    )
+
+
 def _runs() -> dict[str, Any]:
     return _crd(
         kind="Run",
@@ -131,7 +157,7 @@ def _runs() -> dict[str, Any]:
                 "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
                 "a cancelled Run stays cancelled",
             ),
-            *_immutable(run.RunSpec, but={"cancel", "ttlSecondsAfterFinished"}),
+            *_immutable("Run", run.RunSpec, but={"cancel", "ttlSecondsAfterFinished"}),
         ],
         columns=[
             ("Workflow", "string", ".spec.workflowRef.name"),
@@ -180,11 +206,11 @@ def _nodegroups() -> dict[str, Any]:
     )
 
 
-def _immutable(model: type[Model], *, but: set[str]) -> list[tuple[str, str]]:
+def _immutable(kind: str, model: type[Model], *, but: set[str]) -> list[tuple[str, str]]:
     """Rules that a field neither changes, appears nor goes.
 
-    CEL does not see what the schema leaves open, so a change of parameters or of passed-on Pod
-    fields is not refused; it has no effect, as a Run is started from its snapshot.
+    CEL does not see what the schema leaves open, so a change of a Run's parameters or of passed-on
+    Pod fields is not refused; it has no effect, as a Run is started from its snapshot.
     """
     schema = _structural(model.model_json_schema(by_alias=True, mode="validation"))
     rules = []
@@ -195,7 +221,7 @@ def _immutable(model: type[Model], *, but: set[str]) -> list[tuple[str, str]]:
             (
                 f"has(self.{name}) == has(oldSelf.{name}) "
                 f"&& (!has(self.{name}) || self.{name} == oldSelf.{name})",
-                f"a Run never changes; create another one to run with another {name}",
+                f"a {kind} never changes; create another one to run with another {name}",
             )
         )
     return rules

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from labfunctions_operator.api.backfill import Backfill
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.run import Run
@@ -16,6 +17,7 @@ from labfunctions_operator.errors import InvalidSpec
 KINDS: Mapping[str, type[Model]] = {
     "Project": Project,
     "Workflow": Workflow,
+    "Backfill": Backfill,
     "Run": Run,
     "NodeGroup": NodeGroup,
 }

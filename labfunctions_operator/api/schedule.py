@@ -123,3 +123,8 @@ class ScheduleStatus(Model):
     missed: int | None = None
     """Ticks that got no Run."""
     last_run: LastRun | None = None
+
+    @property
+    def settled_until(self) -> str | None:
+        """Up to when each tick's Run is in the counts, or in `active`."""
+        return self.schedule.since if self.schedule else None

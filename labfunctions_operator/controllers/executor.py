@@ -23,7 +23,7 @@ SPEC_HASH = "labfunctions.io/spec-hash"
 # these are created once, and never applied again.
 CREATE_ONLY = frozenset({"Job", "Run", "Pod"})
 # A tick of a Workflow is run once, whoever made the Run: an earlier Workflow of that name, too.
-NAMED_BY_TICK = frozenset({"Run"})
+NAMED_BY_TICK = ("Run", "Workflow")
 
 
 class Executor:
@@ -95,8 +95,7 @@ class Executor:
         create_only = wanted["kind"] in CREATE_ONLY
         existing = await self._find(wanted, create_only=create_only)
         if existing is not None:
-            if wanted["kind"] not in NAMED_BY_TICK:
-                _check_owner(wanted, existing)
+            _check_owner(wanted, existing)
             if create_only or _hash_of(existing) == _hash_of(wanted):
                 return
         if create_only:
@@ -135,8 +134,8 @@ class Executor:
             existing = await self._fetch(manifest)
             if existing is None:
                 raise
-            if manifest["kind"] not in NAMED_BY_TICK:
-                _check_owner(manifest, existing)
+            self._remember(existing)
+            _check_owner(manifest, existing)
             return existing
         _log("create", f"{manifest['kind']}/{manifest['metadata']['name']}")
         return created
@@ -215,6 +214,10 @@ def _hash_of(obj: Object) -> str | None:
 
 def _check_owner(wanted: Object, existing: Object) -> None:
     """Refuse to take over an object which another owner made, or an earlier one of our name."""
+    if NAMED_BY_TICK in {
+        (wanted["kind"], owner["kind"]) for owner in wanted["metadata"]["ownerReferences"]
+    }:
+        return
     missing = _owners(wanted) - _owners(existing)
     if missing:
         metadata = existing["metadata"]

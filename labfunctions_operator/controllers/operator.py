@@ -15,6 +15,7 @@ from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.controllers.grants import Grants
 from labfunctions_operator.controllers.nodegroups import NodeGroups
 from labfunctions_operator.controllers.notifier import Notifier
+from labfunctions_operator.controllers.past import PastReader
 from labfunctions_operator.controllers.pools import Pools
 from labfunctions_operator.controllers.reconcilers import Reconcilers
 from labfunctions_operator.controllers.reports import Reports
@@ -25,6 +26,7 @@ from labfunctions_operator.errors import Denied, Transient
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.informer import Informer
 from labfunctions_operator.kube.resources import (
+    BACKFILLS,
     JOBS,
     NODE_GROUPS,
     NODES,
@@ -65,6 +67,7 @@ class Operator:
         self._sources = SourceTracker(
             client, settings.cache_dir, self._source_read, measured=metrics.source_read
         )
+        self._past = PastReader(self._store, self._world, self._wake)
         self._dispatch = Dispatch(client, self._store, settings.notifications, utc_now)
         self._notifier = Notifier(self._dispatch, self._wake, utc_now)
         self._pools = Pools(
@@ -80,6 +83,7 @@ class Operator:
             grants=grants,
             reports=self._reports,
             archive=Archive(self._store, self._world, clock),
+            past=self._past,
             notifier=self._notifier,
             executor=executor,
             node_groups=NodeGroups(
@@ -141,6 +145,7 @@ class Operator:
         self._dispatch.close()
         await self._sources.close()
         await self._pools.close()
+        await self._past.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -198,7 +203,7 @@ class Operator:
 
     async def _list(self) -> None:
         """List our kinds anew: objects deleted while nobody watched leave no event."""
-        for resource in (NODE_GROUPS, PROJECTS, WORKFLOWS, RUNS):
+        for resource in (NODE_GROUPS, PROJECTS, WORKFLOWS, BACKFILLS, RUNS):
             listed = await self._client.list(resource)
             changed = self._world.caches[resource.kind].replace(
                 listed.items, listed.resource_version

@@ -1,14 +1,17 @@
 """One reconciler for each kind: look at what exists, decide, carry it out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from labfunctions_operator.api import labels
+from labfunctions_operator.api.backfill import Backfill
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.run import Phase, Run, Snapshot
+from labfunctions_operator.api.types import LocalRef
 from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS, Workflow
 from labfunctions_operator.controllers.archive import Archive
 from labfunctions_operator.controllers.clock import Clock
@@ -17,13 +20,20 @@ from labfunctions_operator.controllers.grants import Grants
 from labfunctions_operator.controllers.inquiry import Inquiry
 from labfunctions_operator.controllers.nodegroups import NodeGroups
 from labfunctions_operator.controllers.notifier import Notifier
+from labfunctions_operator.controllers.past import PastReader
 from labfunctions_operator.controllers.reports import Reports
 from labfunctions_operator.controllers.source import SourceTracker
 from labfunctions_operator.controllers.world import Object, World
 from labfunctions_operator.desired.run_job import Grant
 from labfunctions_operator.errors import Denied, InvalidSpec, NotFound
 from labfunctions_operator.kube.client import KubeClient
+from labfunctions_operator.kube.failures import Conflict
 from labfunctions_operator.reconcile.attempt import next_number
+from labfunctions_operator.reconcile.backfill import (
+    BackfillObserved,
+    find_obstacle,
+    reconcile_backfill,
+)
 from labfunctions_operator.reconcile.execution import merge_execution, with_defaults
 from labfunctions_operator.reconcile.invalid import refuse
 from labfunctions_operator.reconcile.notify import Outcome, announce, is_pending
@@ -56,6 +66,7 @@ class Reconcilers:
         grants: Grants,
         reports: Reports,
         archive: Archive,
+        past: PastReader,
         notifier: Notifier,
         executor: Executor,
         node_groups: NodeGroups,
@@ -68,6 +79,7 @@ class Reconcilers:
         self._grants = grants
         self._reports = reports
         self._archive = archive
+        self._past = past
         self._notifier = notifier
         self._executor = executor
         self._node_groups = node_groups
@@ -81,6 +93,8 @@ class Reconcilers:
         if obj is None or obj["metadata"].get("deletionTimestamp"):
             if key.kind == "Project":
                 self._sources.forget(key)
+            elif key.kind == "Backfill":
+                self._past.forget(key)
             elif key.kind == "NodeGroup":
                 self._node_groups.forget(key)
             self._notifier.forget(key)
@@ -98,13 +112,18 @@ class Reconcilers:
     async def _bring_nearer(self, key: Key, obj: Object) -> float | None:
         if key.kind == "NodeGroup":
             return await self._node_groups.reconcile(key, obj, self._clock())
-        decide = {"Project": self._project, "Workflow": self._workflow, "Run": self._run}[key.kind]
+        decide = {
+            "Project": self._project,
+            "Workflow": self._workflow,
+            "Backfill": self._backfill,
+            "Run": self._run,
+        }[key.kind]
         return await self._carry_out(await decide(key, obj), obj)
 
     async def _refuse(self, obj: Object, **why: Any) -> float | None:
         status = refuse(obj, now=self._clock(), **why)
-        # A Workflow's status holds what its schedule must not forget.
-        plan = Plan(status=status, guarded=obj["kind"] == "Workflow")
+        # The status of these holds what must not be forgotten.
+        plan = Plan(status=status, guarded=obj["kind"] in ("Workflow", "Backfill"))
         return await self._carry_out(self._announce(plan, obj), obj)
 
     async def _carry_out(self, plan: Plan, obj: Object) -> float | None:
@@ -150,7 +169,7 @@ class Reconcilers:
 
     async def _workflow(self, key: Key, obj: Object) -> Plan:
         workflow = parse(Workflow, obj)
-        await self._confirm_active(key, workflow)
+        await self._confirm_active(key, workflow.status.active)
         seen = WorkflowObserved(runs=self._world.scheduled_runs(key.namespace, key.name))
         if ref := workflow.spec.project_ref:
             seen = replace(
@@ -160,13 +179,48 @@ class Reconcilers:
             )
         return reconcile_workflow(workflow, seen, self._clock())
 
-    async def _confirm_active(self, key: Key, workflow: Workflow) -> None:
+    async def _backfill(self, key: Key, obj: Object) -> Plan:
+        backfill = parse(Backfill, obj)
+        if backfill.status.completion_time:
+            self._past.forget(key)
+            return Plan()
+        await self._confirm_active(key, backfill.status.active)
+        name, now = backfill.spec.workflow_ref.name, self._clock()
+        seen = BackfillObserved(
+            workflow=self._world.workflow(key.namespace, name),
+            namesake=self._world.get(Key("Workflow", key.namespace, key.name)) is not None,
+            run=partial(self._world.caches["Run"].get, key.namespace),
+            known=partial(self._world.past_runs, key.namespace, name),
+        )
+        if isinstance(seen.workflow, Workflow) and find_obstacle(backfill, seen, now) is None:
+            seen = replace(seen, past=self._past.view(key, backfill, seen.workflow))
+        plan = reconcile_backfill(backfill, seen, now)
+        if plan.apply:
+            await self._confirm_version(obj)
+        return plan
+
+    async def _confirm_version(self, obj: Object) -> None:
+        """Ask whether an object is still what the cache says.
+
+        Another operator may have gone on with it, and the Runs that it made may be gone again.
+        """
+        meta = obj["metadata"]
+        with suppress(NotFound):
+            found = await self._client.get(
+                obj["apiVersion"], obj["kind"], meta["namespace"], meta["name"]
+            )
+            if found["metadata"]["resourceVersion"] == meta["resourceVersion"]:
+                return
+            self._world.caches[obj["kind"]].upsert(found)
+        raise Conflict(f"{obj['kind']} {meta['namespace']}/{meta['name']} has changed meanwhile")
+
+    async def _confirm_active(self, key: Key, active: Sequence[LocalRef] | None) -> None:
         """Ask for live Runs which the cache lacks: deleted, or made by another operator just now.
 
-        The watch of Runs may lag behind that of Workflows.
+        The watch of Runs may lag behind that of who made them.
         """
         cache = self._world.caches["Run"]
-        for ref in workflow.status.active or ():
+        for ref in active or ():
             if cache.get(key.namespace, ref.name) is None:
                 with suppress(NotFound):
                     cache.upsert(

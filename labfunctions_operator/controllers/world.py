@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from labfunctions_operator.api import labels
+from labfunctions_operator.api.backfill import Backfill
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project
@@ -14,6 +15,7 @@ from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.kube.cache import Cache, Indexer
 from labfunctions_operator.reconcile.ledger import is_counted
+from labfunctions_operator.reconcile.past import PastRun, read_run, tick_key
 from labfunctions_operator.reconcile.plan import Key
 from labfunctions_operator.reconcile.scheduled_run import (
     ScheduledRun,
@@ -33,6 +35,7 @@ _BY_SCHEDULE = "schedule"
 _QUEUE = "queue"
 _ENDED = "ended"
 _NO_GROUP = ("NodeGroupNotFound", "NodeGroupInvalid")
+_BY_TICK = "tick"
 
 
 class WatchedByKopf(Cache):
@@ -68,6 +71,7 @@ class World:
         self.caches: dict[str, Cache] = {
             "Project": WatchedByKopf(),
             "Workflow": WatchedByKopf({_BY_PROJECT: lambda obj: _ref(obj, "projectRef")}),
+            "Backfill": WatchedByKopf({_BY_WORKFLOW: _unfinished}),
             "Run": WatchedByKopf(
                 {
                     _BY_PROJECT: lambda obj: _ref(obj, "projectRef") if _live(obj) else (),
@@ -77,6 +81,7 @@ class World:
                     _QUEUE: lambda obj: _schedule(obj) if _live(obj) else (),
                     _ENDED: _ended,
                     _BY_NODE: _ended_on,
+                    _BY_TICK: _by_tick,
                 }
             ),
             "NodeGroup": WatchedByKopf(),
@@ -188,22 +193,28 @@ class World:
         return max(ends)[1] if ends else None
 
     def is_awaited(self, obj: Object) -> bool:
-        """Whether the schedule that made a Run which has ended has still to count it."""
-        run = scheduled_run(obj)
-        if run is None:
+        """Whether the schedule or Backfill that made an ended Run has still to count it."""
+        return self._awaits(Workflow, "Workflow", obj) or self._awaits(Backfill, "Backfill", obj)
+
+    def _awaits(self, model: type[Workflow] | type[Backfill], kind: str, obj: Object) -> bool:
+        run = scheduled_run(obj, kind)
+        maker = self.caches[kind].get(run.namespace, run.maker) if run else None
+        if run is None or maker is None or maker["metadata"]["uid"] != run.owner:
             return False
-        maker = self.caches["Workflow"].get(run.namespace, run.workflow)
-        if maker is None or maker["metadata"]["uid"] != run.owner:
-            return False
-        workflow = self.workflow(run.namespace, run.workflow)
+        found = self._read(model, kind, run.namespace, run.maker)
         # One that cannot be read counts again once it is mended.
-        return not (isinstance(workflow, Workflow) and is_counted(run, workflow.status))
+        return not (isinstance(found, Workflow | Backfill) and is_counted(run, found.status))
+
+    def past_runs(self, namespace: str, workflow: str, minute: int) -> list[PastRun]:
+        """Return the Runs that exist of one tick of a Workflow, whoever made them."""
+        found = self.caches["Run"].by_index(_BY_TICK, f"{workflow}/{minute}", namespace)
+        return [read_run(obj) for obj in found]
 
     def all_keys(self) -> list[Key]:
         """Return the keys of all objects of our kinds; what has dependents comes first."""
         return [
             _key(kind, obj)
-            for kind in ("NodeGroup", "Project", "Workflow", "Run")
+            for kind in ("NodeGroup", "Project", "Workflow", "Backfill", "Run")
             for obj in self.caches[kind].objects()
         ]
 
@@ -219,9 +230,9 @@ class World:
         if kind == "Project":
             keys += self.dependents(keys[0])
         elif kind == "Workflow":
-            keys += self._runs(_BY_WORKFLOW, keys[0])
-        elif run := scheduled_run(obj):
-            keys += self._of_schedule(obj, run)
+            keys += [*self._runs(_BY_WORKFLOW, keys[0]), *self._backfills(keys[0])]
+        elif kind == "Run":
+            keys += self._of_run(obj)
         elif kind == "NodeGroup":
             keys += self._waiting_for(obj["metadata"]["name"])
         return [*keys, *groups]
@@ -256,9 +267,25 @@ class World:
             if _reason(run) in _NO_GROUP and self.group_of(run) == group
         ]
 
+    def _backfills(self, workflow: Key) -> list[Key]:
+        """Return the Backfills of a Workflow, and one that must not have its name."""
+        cache = self.caches["Backfill"]
+        found = cache.by_index(_BY_WORKFLOW, workflow.name, workflow.namespace)
+        namesake = cache.get(workflow.namespace, workflow.name)
+        return [_key("Backfill", obj) for obj in (*found, *filter(None, [namesake]))]
+
+    def _of_run(self, obj: Object) -> list[Key]:
+        """Return who made a Run, and whom it concerns that it has gone on or gone."""
+        if run := scheduled_run(obj):
+            return self._of_schedule(obj, run)
+        # By its name: that of somebody else's Run keeps a Backfill from making its own.
+        key = _key("Run", obj)
+        maker = Key("Backfill", key.namespace, key.name.rpartition("-")[0])
+        return [maker] if self.get(maker) else []
+
     def _of_schedule(self, obj: Object, run: ScheduledRun) -> list[Key]:
         """Return the Workflow that made a Run, and the Run that may follow now."""
-        keys = [Key("Workflow", run.namespace, run.workflow)]
+        keys = [Key("Workflow", run.namespace, run.maker)]
         if run.is_live and self.get(_key("Run", obj)) is not None:
             return keys
         queue = self._queue(run)
@@ -271,7 +298,7 @@ class World:
 
     def _queue(self, run: ScheduledRun) -> list[ScheduledRun]:
         """Return the live Runs of the schedule that made a Run."""
-        found = self._scheduled(_QUEUE, run.namespace, run.workflow)
+        found = self._scheduled(_QUEUE, run.namespace, run.maker)
         return [r for r in found if r.owner == run.owner and r.name != run.name]
 
     def dependents(self, project: Key) -> list[Key]:
@@ -315,6 +342,15 @@ def _owner_of_child(obj: Object) -> list[Key]:
 def _schedule(obj: Object) -> Iterable[str]:
     workflow = scheduling_workflow(obj)
     return () if workflow is None else (workflow,)
+
+
+def _by_tick(obj: Object) -> Iterable[str]:
+    key = tick_key(obj)
+    return [f"{key[0]}/{key[1]}"] if key else []
+
+
+def _unfinished(obj: Object) -> Iterable[str]:
+    return [] if (obj.get("status") or {}).get("completionTime") else _ref(obj, "workflowRef")
 
 
 def _tick(run: ScheduledRun) -> datetime:

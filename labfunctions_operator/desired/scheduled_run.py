@@ -1,4 +1,4 @@
-"""The Run of one tick of a Workflow's schedule."""
+"""The Run of one tick: of a Workflow's schedule, or of a Backfill."""
 
 from datetime import datetime
 from typing import Any
@@ -9,25 +9,36 @@ from labfunctions_operator.api.types import Metadata
 from labfunctions_operator.desired.names import owner_reference
 
 
-def scheduled_run_name(workflow: str, tick: datetime) -> str:
+def scheduled_run_name(maker: str, tick: datetime) -> str:
     """Return the name of a tick's Run, as CronJob names its Jobs: a repeat is the same Run."""
-    return f"{workflow}-{int(tick.timestamp()) // 60}"
+    return f"{maker}-{int(tick.timestamp()) // 60}"
 
 
 def build_scheduled_run(workflow: Metadata, tick: datetime) -> dict[str, Any]:
     """Build the Run of a tick, which the Workflow owns and which knows its tick."""
+    return _build("Workflow", workflow, workflow.name, tick)
+
+
+def build_backfill_run(backfill: Metadata, workflow: str, tick: datetime) -> dict[str, Any]:
+    """Build the Run of a past tick, which the Backfill owns and which knows its tick."""
+    run = _build("Backfill", backfill, workflow, tick)
+    run["metadata"]["labels"][labels.BACKFILL] = backfill.name
+    return run
+
+
+def _build(kind: str, maker: Metadata, workflow: str, tick: datetime) -> dict[str, Any]:
     return {
         "apiVersion": labels.API_VERSION,
         "kind": "Run",
         "metadata": {
-            "name": scheduled_run_name(workflow.name, tick),
-            "namespace": workflow.namespace,
+            "name": scheduled_run_name(maker.name, tick),
+            "namespace": maker.namespace,
             "labels": {
-                **labels.common(workflow.name, labels.COMPONENT_RUN),
-                labels.WORKFLOW: workflow.name,
+                **labels.common(workflow, labels.COMPONENT_RUN),
+                labels.WORKFLOW: workflow,
             },
             "annotations": {labels.SCHEDULED_AT_ANNOTATION: rfc3339(tick)},
-            "ownerReferences": [owner_reference("Workflow", workflow)],
+            "ownerReferences": [owner_reference(kind, maker)],
         },
-        "spec": {"workflowRef": {"name": workflow.name}},
+        "spec": {"workflowRef": {"name": workflow}},
     }

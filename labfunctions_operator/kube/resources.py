@@ -31,6 +31,7 @@ class Resource(NamedTuple):
 
 PROJECTS = Resource(LABFUNCTIONS, "Project", "projects")
 WORKFLOWS = Resource(LABFUNCTIONS, "Workflow", "workflows")
+BACKFILLS = Resource(LABFUNCTIONS, "Backfill", "backfills")
 RUNS = Resource(LABFUNCTIONS, "Run", "runs")
 JOBS = Resource("batch/v1", "Job", "jobs")
 PODS = Resource("v1", "Pod", "pods")
@@ -52,6 +53,7 @@ _BY_KIND = {
     for resource in (
         PROJECTS,
         WORKFLOWS,
+        BACKFILLS,
         RUNS,
         JOBS,
         PODS,

@@ -17,24 +17,25 @@ _CONDITIONS = TypeAdapter(list[Condition])
 def refuse(
     obj: Mapping[str, Any], *, reason: str, message: str, now: datetime, final: bool
 ) -> dict[str, Any]:
-    """Return the status of an object that cannot go on; a Run that has ended stays as it ended.
+    """Return the status of an object that cannot go on; one that has ended stays as it ended.
 
     Args:
         obj: As stored.
         reason: A CamelCase word.
         message: One line that names the field.
         now: The time of the change.
-        final: For a Run, whether it ends with this: its spec can never change.
+        final: For a Run or Backfill, whether it fails with this: its spec can never change.
     """
     status: dict[str, Any] = dict(obj.get("status") or {})
     is_run = obj["kind"] == "Run"
-    if is_run and status.get("phase") in FINAL_PHASES:
+    ends = obj["kind"] in ("Run", "Backfill")
+    if ends and status.get("phase") in FINAL_PHASES:
         return status
     generation = obj["metadata"].get("generation", 0)
     conditions = set_condition(
         readable_conditions(status.get("conditions")),
-        type="Succeeded" if is_run else "Ready",
-        status=None if is_run and not final else False,
+        type="Succeeded" if ends else "Ready",
+        status=None if ends and not final else False,
         reason=reason,
         message=message,
         generation=generation,
@@ -42,11 +43,11 @@ def refuse(
     )
     status["conditions"] = [c.wire() for c in conditions]
     status["observedGeneration"] = generation
-    if is_run:
+    if ends:
         status["phase"] = "Failed" if final else "Pending"
-        if final:
-            status["failure"] = {"reason": reason}
-            status.setdefault("completionTime", rfc3339(now))
+    if is_run and final:
+        status["failure"] = {"reason": reason}
+        status.setdefault("completionTime", rfc3339(now))
     return status
 
 

@@ -1,4 +1,4 @@
-"""Counts what became of a schedule's Runs, each of them once, although Runs come and go.
+"""Counts what became of a schedule's or a Backfill's Runs, once each, although Runs come and go.
 
 The status names the Runs that are live, and the time up to which ticks are settled. A Run is
 still to be counted if it is named there, if it is live, or if its tick is later than that time:
@@ -6,15 +6,52 @@ then it was made, and the operator died before the status said so. Every other o
 counted. So a Run may be deleted once it has ended and `is_counted` says so.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from labfunctions_operator.api.schedule import LastRun, ScheduleStatus
 from labfunctions_operator.api.times import parse_time
+from labfunctions_operator.api.types import LocalRef
 from labfunctions_operator.reconcile.scheduled_run import ScheduledRun
 
 SUCCEEDED, FAILED = "Succeeded", "Failed"
+
+
+class Counts(Protocol):
+    """The part of a status that counts Runs."""
+
+    @property
+    def active(self) -> Sequence[LocalRef] | None:
+        """Runs that were live."""
+
+    @property
+    def succeeded(self) -> int | None:
+        """How many have succeeded."""
+
+    @property
+    def failed(self) -> int | None:
+        """How many have failed."""
+
+    @property
+    def settled_until(self) -> str | None:
+        """Up to when each tick's Run is counted or active; None if nothing is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """The counts of a status, brought up to date.
+
+    Attributes:
+        live: Runs that have not ended, oldest tick first.
+        ended: Those that have ended since the status was written, oldest tick first.
+    """
+
+    live: tuple[ScheduledRun, ...]
+    ended: tuple[ScheduledRun, ...]
+    succeeded: int
+    failed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,27 +94,39 @@ def take_stock(
         for r in runs
         if r.name not in named and r.tick <= now and (r.is_live or since is None or r.tick > since)
     ]
-    pending = sorted([*known, *unknown], key=lambda run: run.tick)
-    ended = [run for run in pending if not run.is_live]
+    counts = tally(status, [*known, *unknown])
+    ended = counts.ended
     times = [run.completion_time for run in ended if run.phase == SUCCEEDED and run.completion_time]
     if status.last_successful_time:
         times.append(status.last_successful_time)
     return Ledger(
-        live=tuple(run for run in pending if run.is_live),
-        ticks=frozenset(run.tick for run in pending),
+        live=counts.live,
+        ticks=frozenset(run.tick for run in (*counts.live, *ended)),
         made=len(unknown),
-        succeeded=(status.succeeded or 0) + _count(ended, SUCCEEDED),
-        failed=(status.failed or 0) + _count(ended, FAILED),
+        succeeded=counts.succeeded,
+        failed=counts.failed,
         last_successful_time=max(times, key=parse_time, default=None),
         latest=ended[-1] if ended and not _is_older(ended[-1], status.last_run, now) else None,
     )
 
 
-def is_counted(run: ScheduledRun, status: ScheduleStatus) -> bool:
-    """Whether a Run that has ended is in the counts of a Workflow's status already."""
-    since = parse_time(status.schedule.since) if status.schedule else None
-    named = {ref.name for ref in status.active or ()}
-    return since is not None and run.tick <= since and run.name not in named
+def tally(status: Counts, pending: Iterable[ScheduledRun]) -> Tally:
+    """Add Runs that are still to be counted to the counts of a status."""
+    runs = sorted(pending, key=lambda run: run.tick)
+    ended = tuple(run for run in runs if not run.is_live)
+    return Tally(
+        live=tuple(run for run in runs if run.is_live),
+        ended=ended,
+        succeeded=(status.succeeded or 0) + _count(ended, SUCCEEDED),
+        failed=(status.failed or 0) + _count(ended, FAILED),
+    )
+
+
+def is_counted(run: ScheduledRun, status: Counts) -> bool:
+    """Whether a Run that has ended is in the counts of its maker's status already."""
+    if status.settled_until is None or run.tick > parse_time(status.settled_until):
+        return False
+    return run.name not in {ref.name for ref in status.active or ()}
 
 
 def _count(runs: Iterable[ScheduledRun], phase: str) -> int:

@@ -1,4 +1,4 @@
-"""A Run that a schedule made, as the schedule and its neighbours in the queue see it."""
+"""A Run that was made for a tick, as its maker and its neighbours in the queue see it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ class ScheduledRun:
     """One tick's Run.
 
     Attributes:
-        workflow: The name of the Workflow that made it.
-        owner: Its uid.
+        maker: The name of the Workflow or Backfill that made it.
+        owner: The uid of that.
         tick: What it was made for.
         phase: None before the operator has said anything.
         reason: Of its condition Succeeded, like the message.
@@ -32,7 +32,7 @@ class ScheduledRun:
     namespace: str
     name: str
     uid: str
-    workflow: str
+    maker: str
     owner: str
     tick: datetime
     phase: str | None
@@ -67,9 +67,9 @@ def scheduling_workflow(run: Mapping[str, Any]) -> str | None:
     return str(owner["name"]) if owner and tick_of(run) else None
 
 
-def scheduled_run(run: Mapping[str, Any]) -> ScheduledRun | None:
-    """Read a stored Run; None if no schedule made it."""
-    owner, tick = _owner(run), tick_of(run)
+def scheduled_run(run: Mapping[str, Any], kind: str = "Workflow") -> ScheduledRun | None:
+    """Read a stored Run; None if no object of that kind made it for a tick."""
+    owner, tick = _owner(run, kind), tick_of(run)
     if owner is None or tick is None:
         return None
     metadata, status = run["metadata"], run.get("status") or {}
@@ -80,7 +80,7 @@ def scheduled_run(run: Mapping[str, Any]) -> ScheduledRun | None:
         namespace=metadata["namespace"],
         name=metadata["name"],
         uid=metadata["uid"],
-        workflow=owner["name"],
+        maker=owner["name"],
         owner=owner["uid"],
         tick=tick,
         phase=status.get("phase"),
@@ -107,9 +107,9 @@ def parse_tick(text: str | None) -> datetime | None:
         return None
 
 
-def _owner(run: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _owner(run: Mapping[str, Any], kind: str = "Workflow") -> Mapping[str, Any] | None:
     for owner in run["metadata"].get("ownerReferences") or ():
-        if owner.get("controller") and owner.get("kind") == "Workflow":
+        if owner.get("controller") and owner.get("kind") == kind:
             found: Mapping[str, Any] = owner
             return found
     return None

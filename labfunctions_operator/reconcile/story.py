@@ -44,6 +44,9 @@ _PROBLEMS: dict[tuple[str, str], frozenset[str]] = {
         }
     ),
     ("NodeGroup", "Ready"): frozenset({"InvalidSpec", "Forbidden", "PoolNotFound"}),
+    ("Backfill", "Succeeded"): frozenset(
+        {"InvalidSpec", "Forbidden", "WorkflowInvalid", "NameTaken"}
+    ),
     ("Project", "Ready"): frozenset({"InvalidSpec", "Forbidden"}),
     ("Project", "SourceReady"): frozenset(
         {

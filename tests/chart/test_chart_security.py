@@ -95,11 +95,13 @@ def test_the_operator_is_granted_what_it_needs_and_nothing_else(
     assert granted(release.get("ClusterRole", "labfunctions-operator")) == {
         "labfunctions.io/projects": read,
         "labfunctions.io/workflows": read,
+        "labfunctions.io/backfills": read,
         "labfunctions.io/runs": read | {"create", "patch", "delete"},
         "labfunctions.io/nodegroups": read,
         "labfunctions.io/nodegroups/status": {"patch"},
         "labfunctions.io/projects/status": {"patch"},
         "labfunctions.io/workflows/status": {"patch"},
+        "labfunctions.io/backfills/status": {"patch"},
         "labfunctions.io/runs/status": {"patch"},
         "batch/jobs": read | {"create", "delete"},
         "/pods": read,
@@ -211,6 +213,11 @@ def test_random_keys_are_long_and_differ(render: Callable[..., Any]) -> None:
 def test_custom_resource_definitions_outlive_the_release(render: Callable[..., Any]) -> None:
     crds = [m for m in render().manifests if m["kind"] == "CustomResourceDefinition"]
 
-    assert {crd["spec"]["names"]["kind"] for crd in crds} >= {"Project", "Workflow", "Run"}
+    assert {crd["spec"]["names"]["kind"] for crd in crds} >= {
+        "Project",
+        "Workflow",
+        "Backfill",
+        "Run",
+    }
     for crd in crds:
         assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"

@@ -38,7 +38,7 @@ def schema_of(kind: str) -> Schema:
     return schema
 
 
-_KINDS = ("Project", "Workflow", "Run", "NodeGroup")
+_KINDS = ("Project", "Workflow", "Backfill", "Run", "NodeGroup")
 _STATUS = {kind: schema_of(kind)["properties"]["status"] for kind in _KINDS}
 
 

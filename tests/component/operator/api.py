@@ -16,6 +16,7 @@ GROUP = "/apis/labfunctions.io/v1alpha1"
 ROOTS = {
     "Project": GROUP,
     "Workflow": GROUP,
+    "Backfill": GROUP,
     "Run": GROUP,
     "NodeGroup": GROUP,
     "Job": "/apis/batch/v1",

@@ -56,7 +56,7 @@ class Bench:
         self, kind: str, name: str, reason: str, *, type: str = "", seconds: float = 30
     ) -> Object:
         """Wait for the summary of an object, or another condition, to give a reason."""
-        type = type or ("Succeeded" if kind == "Run" else "Ready")
+        type = type or _summary(kind)
         last: Object = {}
 
         def reached() -> Object | None:
@@ -75,7 +75,7 @@ class Bench:
         until(lambda: self.get(kind, name).get("status"), f"{kind} {name} has a status")
 
     def message(self, kind: str, name: str, type: str = "") -> str:
-        type = type or ("Succeeded" if kind == "Run" else "Ready")
+        type = type or _summary(kind)
         return str(condition(self.get(kind, name), type).get("message", ""))
 
     def complete(self, run: str) -> Object:
@@ -101,6 +101,10 @@ class Bench:
 
         until(ready, f"Project {project} has image {image}")
         return image
+
+
+def _summary(kind: str) -> str:
+    return "Succeeded" if kind in ("Run", "Backfill") else "Ready"
 
 
 def courier_config(job: Object) -> Object:

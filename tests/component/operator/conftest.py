@@ -176,7 +176,7 @@ def namespace(api: Api) -> Iterator[str]:
     metadata = {"name": name, "labels": labels}
     api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     yield name
-    for kind in ("Run", "Workflow", "Project"):
+    for kind in ("Backfill", "Run", "Workflow", "Project"):
         api.request("DELETE", f"/apis/labfunctions.io/v1alpha1/namespaces/{name}/{kind.lower()}s")
     api.delete("Namespace", "", name)
 

@@ -8,6 +8,7 @@ from crd_schema import errors, schema_of, status_errors
 from objects import GIT, make_object, stamp
 
 from labfunctions_operator.api import crd
+from labfunctions_operator.api.backfill import Backfill
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.run import Run
@@ -15,7 +16,7 @@ from labfunctions_operator.api.types import Model
 from labfunctions_operator.api.workflow import Workflow
 
 CRDS = Path(__file__).parents[3] / "crds"
-KINDS = ["Project", "Workflow", "Run", "NodeGroup"]
+KINDS = ["Project", "Workflow", "Backfill", "Run", "NodeGroup"]
 # What CEL cannot see, as the schema leaves it open; a Run is started from its snapshot anyway.
 OPEN_FIELDS = {
     "parameters",
@@ -125,7 +126,8 @@ def test_every_list_and_map_of_a_spec_is_bounded(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind_", "limit"), [("Project", 40), ("Workflow", 42), ("Run", 52), ("NodeGroup", 40)]
+    ("kind_", "limit"),
+    [("Project", 40), ("Workflow", 42), ("Backfill", 42), ("Run", 52), ("NodeGroup", 40)],
 )
 def test_names_are_bounded_so_that_those_of_children_fit(kind_: str, limit: int) -> None:
     assert schema_of(kind_)["x-kubernetes-validations"] == [
@@ -154,6 +156,13 @@ def test_a_run_is_immutable_but_for_cancel_and_ttl() -> None:
     for rule, name in immutable.items():
         assert name in messages[rule], "the message names the field"
     assert not {m for m in messages.values() if m.endswith((" cancel", " ttlSecondsAfterFinished"))}
+
+
+def test_a_backfill_is_immutable_but_for_suspend_and_max_active() -> None:
+    rules = schema_of("Backfill")["properties"]["spec"]["x-kubernetes-validations"]
+    fields = {r["message"].rpartition(" ")[2] for r in rules if "oldSelf" in r["rule"]}
+    assert fields == {"workflowRef", "from", "to", "reprocess", "dryRun"}
+    assert rules[0] == {"rule": "self.from <= self.to", "message": "to is before from"}
 
 
 def test_a_cancelled_run_stays_cancelled() -> None:
@@ -304,6 +313,27 @@ FULL: dict[str, tuple[type[Model], dict[str, Any], dict[str, Any]]] = {
             "failed": 2,
             "missed": 3,
             "lastRun": {"name": "demo-29454479", "phase": "Failed"},
+            "conditions": [CONDITION],
+        },
+    ),
+    "Backfill": (
+        Backfill,
+        {"workflowRef": {"name": "report"}, "from": stamp(-60), "to": stamp()},
+        {
+            "observedGeneration": 1,
+            "phase": "Failed",
+            "total": 5,
+            "skipped": 1,
+            "created": 3,
+            "succeeded": 1,
+            "failed": 1,
+            "progress": "3/5",
+            "active": [{"name": "again-29454480"}],
+            "failedRuns": [{"name": "again-29454479"}],
+            "cursor": stamp(),
+            "plan": {"run": 1, "skip": 1, "first": [stamp()], "last": [stamp()]},
+            "startTime": stamp(),
+            "completionTime": stamp(),
             "conditions": [CONDITION],
         },
     ),

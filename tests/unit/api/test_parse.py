@@ -228,8 +228,11 @@ def test_parse_ignores_fields_of_a_newer_version(kind: str) -> None:
         "notebook": "a.ipynb",
         "labels": {"pool": "gpu"},
         "max": 1,
+        "workflowRef": {"name": "report", "novelty": 1},
         "novelty": {"a": 1},
     }
+    if kind == "Backfill":
+        spec |= {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"}
     obj = make_object(kind, "demo", spec, {"novelty": [1]}, novelty=1)
     parsed = parse(KINDS[kind], obj)
     assert "novelty" not in str(parsed.model_dump())

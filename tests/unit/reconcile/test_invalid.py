@@ -53,6 +53,17 @@ def test_a_run_that_waits_for_an_administrator_is_pending() -> None:
     }
 
 
+def test_a_backfill_that_cannot_be_worked_with_has_failed_but_has_not_ended() -> None:
+    for final, phase, succeeded in ((True, "Failed", "False"), (False, "Pending", "Unknown")):
+        assert refused(make_object("Backfill", "again", {}), final=final) == {
+            "observedGeneration": 1,
+            "phase": phase,
+            "conditions": [condition("Succeeded", succeeded)],
+        }
+    known = {"phase": "Succeeded", "completionTime": stamp()}
+    assert refused(make_object("Backfill", "again", {}, known)) == known
+
+
 @pytest.mark.parametrize("kind", ["Project", "Workflow", "Run"])
 @pytest.mark.parametrize("final", [True, False])
 def test_saying_it_again_changes_nothing(kind: str, final: bool) -> None:
