@@ -1,5 +1,6 @@
-"""An operator of Workflows inside the test: its clock is the test's, and it dies when told to."""
+"""An operator inside the test: its clock is the test's, and it dies when told to."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -7,7 +8,7 @@ from typing import Any
 
 from labfunctions_operator.controllers.operator import Operator
 from labfunctions_operator.kube.client import KubeClient
-from labfunctions_operator.kube.resources import PROJECTS, RUNS, WORKFLOWS, Resource
+from labfunctions_operator.kube.resources import BACKFILLS, PROJECTS, RUNS, WORKFLOWS, Resource
 from labfunctions_operator.reconcile.plan import Key
 from labfunctions_operator.settings import Settings
 
@@ -55,30 +56,41 @@ class Clock:
 
 
 class MortalOperator:
-    """Reconciles Workflows when told to; a new one knows nothing of what another one knew."""
+    """Reconciles one object when told to; a new one knows nothing of what another one knew."""
 
     def __init__(self, client: KubeClient, settings: Settings, clock: Clock) -> None:
         self._client = client
         self._operator = Operator(client, settings, clock=clock)
         self._world = self._operator._world
+        self._has_read = asyncio.Event()
+        self._operator._past._on_read = lambda _: self._has_read.set()
 
     async def close(self) -> None:
         await self._operator._sources.close()
+        await self._operator._past.close()
 
     async def look(self, *resources: Resource) -> None:
         """See what exists of some kinds, or of all."""
-        for resource in resources or (PROJECTS, WORKFLOWS, RUNS):
+        for resource in resources or (PROJECTS, WORKFLOWS, BACKFILLS, RUNS):
             listed = await self._client.list(resource)
             self._world.caches[resource.kind].replace(listed.items, listed.resource_version)
 
-    async def reconcile(self, namespace: str, name: str) -> float | None:
-        key = Key("Workflow", namespace, name)
+    async def reconcile(self, namespace: str, name: str, kind: str = "Workflow") -> float | None:
+        key = Key(kind, namespace, name)
         return await self._operator._reconcilers.reconcile(key)
 
     async def settle(self, namespace: str, name: str) -> None:
         await self.look()
         for _ in range(2):
             await self.reconcile(namespace, name)
+
+    async def read_past(self, namespace: str, name: str) -> None:
+        """See what exists, and what a Backfill has to know before it does anything."""
+        await self.look()
+        await self.reconcile(namespace, name, "Backfill")
+        found = self._world.get(Key("Backfill", namespace, name))
+        if found and "completionTime" not in found["status"]:
+            await self._has_read.wait()
 
 
 def end_run(api: Api, namespace: str, name: str, phase: str = "Succeeded") -> None:

@@ -1,0 +1,116 @@
+"""One Run for each past tick, whatever dies or stalls: a real API server, the test's clock."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from labfunctions_operator.kube.failures import Conflict
+
+from .api import Object
+from .mortal import Died, MortalClient, MortalOperator, end_run, names
+from .test_backfill import backfill
+from .test_schedule_faults import Theatre, client, theatre
+
+__all__ = ["client", "theatre"]
+
+COUNT = 4
+
+
+class Stage:
+    """A Backfill of four ticks of a Workflow, one each minute, in a theatre."""
+
+    def __init__(self, theatre: Theatre, name: str, **spec: object) -> None:
+        self.theatre, self.name = theatre, name
+        self.api, self.namespace = theatre.api, theatre.namespace
+        self.first = theatre.tick - timedelta(hours=1)
+        last = self.first + timedelta(minutes=COUNT - 1)
+        times = {"from": f"{self.first:%Y-%m-%dT%H:%M:%SZ}", "to": f"{last:%Y-%m-%dT%H:%M:%SZ}"}
+        spec = {"workflowRef": {"name": "report"}, **times, "reprocess": "All", **spec}
+        self.api.create(backfill(self.namespace, name, **spec))
+
+    def run_of(self, minutes: int) -> str:
+        return f"{self.name}-{int(self.first.timestamp()) // 60 + minutes}"
+
+    def runs(self) -> list[str]:
+        found = self.api.list("Run", self.namespace, f"labfunctions.io/backfill={self.name}")
+        return sorted(names(found))
+
+    def status(self) -> Object:
+        found = self.api.get("Backfill", self.namespace, self.name)
+        assert found is not None
+        status: Object = found["status"]
+        return status
+
+    async def settle(self, operator: MortalOperator) -> None:
+        await operator.read_past(self.namespace, self.name)
+        for _ in range(2):
+            await operator.look()
+            await operator.reconcile(self.namespace, self.name, "Backfill")
+
+
+@pytest.fixture
+def stage(theatre: Theatre) -> Callable[..., Stage]:
+    theatre.create(suspend=True)
+    return lambda name, **spec: Stage(theatre, name, **spec)
+
+
+@pytest.mark.parametrize("answers_are_lost", [False, True])
+async def test_killed_at_any_write(
+    theatre: Theatre, client: MortalClient, stage: Callable[..., Stage], *, answers_are_lost: bool
+) -> None:
+    """In each of the batches, the first one and those after a Run has ended."""
+    for lives in range(5):
+        again = stage(f"killed-{lives}", maxActive=2)
+        for ended in range(COUNT + 1):
+            client.lives, client.answers_are_lost = lives, answers_are_lost
+            with contextlib.suppress(Died):
+                await again.settle(theatre.hire(client))
+            client.lives = None
+            await again.settle(theatre.hire(client))
+            assert again.runs() == [again.run_of(n) for n in range(min(COUNT, ended + 2))]
+            if ended < COUNT:
+                phase = "Succeeded" if ended % 2 else "Failed"
+                end_run(theatre.api, theatre.namespace, again.run_of(ended), phase)
+        status = again.status()
+        assert (status["created"], status["succeeded"], status["failed"]) == (4, 2, 2)
+        assert status["phase"] == "Failed"
+
+
+async def test_two_operators(
+    theatre: Theatre, client: MortalClient, stage: Callable[..., Stage]
+) -> None:
+    again = stage("again")
+    both = [theatre.hire(client), theatre.hire(client)]
+    for operator in both:
+        await operator.read_past(theatre.namespace, "again")
+    for minutes in range(COUNT):
+        for operator in both:
+            await operator.look()
+        done = await asyncio.gather(
+            *(operator.reconcile(theatre.namespace, "again", "Backfill") for operator in both),
+            return_exceptions=True,
+        )
+        assert [type(d) for d in done if isinstance(d, BaseException)] == [Conflict]
+        assert again.runs() == [again.run_of(n) for n in range(minutes + 1)]
+        end_run(theatre.api, theatre.namespace, again.run_of(minutes))
+    await again.settle(both[0])
+    assert again.status()["succeeded"] == COUNT
+
+
+async def test_one_that_stalls_makes_no_run_that_came_and_went_meanwhile(
+    theatre: Theatre, client: MortalClient, stage: Callable[..., Stage]
+) -> None:
+    again = stage("again")
+    stalled, other = theatre.hire(client), theatre.hire(client)
+    await stalled.read_past(theatre.namespace, "again")
+    await stalled.look()
+    await again.settle(other)
+    end_run(theatre.api, theatre.namespace, again.run_of(0))
+    await again.settle(other)
+    theatre.api.delete("Run", theatre.namespace, again.run_of(0))
+    with pytest.raises(Conflict):
+        await stalled.reconcile(theatre.namespace, "again", "Backfill")
+    assert again.runs() == [again.run_of(1)]
