@@ -188,7 +188,8 @@ class ControlPlane:
             flags += [
                 f"--audit-policy-file={policy}",
                 f"--audit-log-path={self.audit_log}",
-                "--audit-log-maxsize=50",
+                # MB: what tests count in it must not be rotated away under them.
+                "--audit-log-maxsize=200",
                 "--audit-log-maxbackup=1",
             ]
         return Service(

@@ -214,9 +214,8 @@ def _hash_of(obj: Object) -> str | None:
 
 def _check_owner(wanted: Object, existing: Object) -> None:
     """Refuse to take over an object which another owner made, or an earlier one of our name."""
-    if NAMED_BY_TICK in {
-        (wanted["kind"], owner["kind"]) for owner in wanted["metadata"]["ownerReferences"]
-    }:
+    makers = wanted["metadata"].get("ownerReferences") or ()
+    if NAMED_BY_TICK in {(wanted["kind"], maker["kind"]) for maker in makers}:
         return
     missing = _owners(wanted) - _owners(existing)
     if missing:

@@ -161,6 +161,15 @@ async def test_executor_does_not_take_over_what_another_owner_made(
     assert [o["name"] for o in stored["metadata"]["ownerReferences"]] == ["other"]
 
 
+async def test_executor_changes_what_nobody_owns(bench: Bench) -> None:
+    """As it does to cordon a Node, which the cluster made."""
+    await bench.execute(Plan(apply=(config_map(bench.namespace, "c", data="1"),)))
+    await bench.execute(Plan(apply=(config_map(bench.namespace, "c", data="2"),)))
+    changed = bench.held("ConfigMap", "c")
+    assert changed is not None
+    assert changed["data"] == {"data": "2"}
+
+
 async def test_executor_stops_at_a_child_that_the_server_refuses(bench: Bench) -> None:
     bad = bench.job(resources={"requests": {"memory": "plenty"}})
     plan = Plan(apply=(bad,), status={"phase": "Done"}, events=(BUILT,))

@@ -84,7 +84,13 @@ def test_runs_of_a_lost_node_are_tried_again_long_before_their_grace_is_over(
         assert retrying["status"]["attempts"][0]["notebook"].endswith("/1/notebook.ipynb")
         left = bench.get("Pod", pod["metadata"]["name"])
         assert left["metadata"]["deletionGracePeriodSeconds"] == 600
-        bench.await_reason("Run", "deleted", "Retrying", seconds=90)
+        until(
+            lambda: bench.get("Run", "deleted")["status"]["attempts"][0].get("reason"),
+            "the attempt on the deleted node has ended",
+            seconds=90,
+        )
+        deleted = bench.get("Run", "deleted")
+        assert deleted["status"]["attempts"][0]["reason"] == "Disrupted"
         bench.kubelet.remove(pod)
     for name in ("silent", "deleted"):
         bench.patch("Run", name, cancel=True)
