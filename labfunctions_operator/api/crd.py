@@ -43,6 +43,25 @@ _SCHEDULE_RULES = [
         "!has(self.startAt) || !has(self.endAt) || self.startAt <= self.endAt",
         "endAt is before startAt",
     ),
+    *(
+        (
+            f"!has(self.scheduler) || self.scheduler != 'CronJob' || {allowed}",
+            f"{field}: a CronJob has no such thing; use scheduler Operator",
+        )
+        for field, allowed in {
+            "interval": "!has(self.interval)",
+            "startAt": "!has(self.startAt)",
+            "endAt": "!has(self.endAt)",
+            "repeat": "!has(self.repeat)",
+            "jitterSeconds": "!has(self.jitterSeconds) || self.jitterSeconds == 0",
+            "catchUp.policy": (
+                "!has(self.catchUp) || !has(self.catchUp.policy) || self.catchUp.policy == 'Latest'"
+            ),
+            "concurrencyPolicy: Queue": (
+                "!has(self.concurrencyPolicy) || self.concurrencyPolicy != 'Queue'"
+            ),
+        }.items()
+    ),
 ]
 
 # Where JSON Schema says more than a structural schema may.

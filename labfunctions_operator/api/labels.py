@@ -17,6 +17,7 @@ BACKFILL = f"{GROUP}/backfill"
 ATTEMPT = f"{GROUP}/attempt"
 RUNTIME = f"{GROUP}/runtime"
 NODE_GROUP = f"{GROUP}/node-group"
+JOB_NAME = "batch.kubernetes.io/job-name"
 
 SNAPSHOT_ANNOTATION = f"{GROUP}/snapshot"
 OUTPUTS_ANNOTATION = f"{GROUP}/outputs"

@@ -81,6 +81,27 @@ class ScheduleSpec(Model):
             raise ValueError("schedule and interval exclude each other")
         return self
 
+    @model_validator(mode="after")
+    def _as_cron_job(self) -> "ScheduleSpec":
+        beyond = {
+            "concurrencyPolicy: Queue": self.concurrency_policy == "Queue",
+            "catchUp.policy": self.catch_up.policy != "Latest",
+            "jitterSeconds": self.jitter_seconds > 0,
+            **{name: value is not None for name, value in self._ours().items()},
+        }
+        found = [name for name, is_set in beyond.items() if is_set]
+        if self.scheduler == "CronJob" and found:
+            raise ValueError(f"{found[0]}: a CronJob has no such thing; use scheduler Operator")
+        return self
+
+    def _ours(self) -> dict[str, object]:
+        return {
+            "interval": self.interval,
+            "startAt": self.start_at,
+            "endAt": self.end_at,
+            "repeat": self.repeat,
+        }
+
     @property
     def is_scheduled(self) -> bool:
         """Whether it runs by itself at all."""

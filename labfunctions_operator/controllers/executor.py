@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
@@ -24,6 +24,8 @@ SPEC_HASH = "labfunctions.io/spec-hash"
 CREATE_ONLY = frozenset({"Job", "Run", "Pod"})
 # A tick of a Workflow is run once, whoever made the Run: an earlier Workflow of that name, too.
 NAMED_BY_TICK = ("Run", "Workflow")
+# Only the user can give another name where these find one in their place.
+NAMED_BY_USER = frozenset({"CronJob"})
 
 
 class Executor:
@@ -56,8 +58,7 @@ class Executor:
             Transient, Denied, InvalidSpec: Of the first write that failed; the rest is left to
                 the next try, which repeats nothing that succeeded.
         """
-        for ref in plan.delete:
-            await self._delete(ref)
+        await self.delete(plan.delete)
         for ref in plan.cancel:
             await self._cancel(ref)
         for ref in plan.evict:
@@ -68,6 +69,11 @@ class Executor:
         if written is not None:
             for event in plan.events:
                 await self._record(written, event)
+
+    async def delete(self, refs: Iterable[Ref]) -> None:
+        """Delete objects; what is gone, or going, is no failure."""
+        for ref in refs:
+            await self._delete(ref)
 
     async def _delete(self, ref: Ref) -> None:
         cache = self._caches.get(ref.kind)
@@ -106,13 +112,16 @@ class Executor:
         self._remember(written)
 
     async def _find(self, manifest: Object, *, create_only: bool) -> Object | None:
-        """Return what is there under the manifest's name, from the cache where one is kept."""
+        """Return what is there under the manifest's name, from the cache where one is kept.
+
+        A cache holds only what has our labels: before the first apply, which would take it over,
+        a user's object of that name is looked for.
+        """
         cache = self._caches.get(manifest["kind"])
-        if cache is not None:
-            metadata = manifest["metadata"]
-            return cache.get(metadata.get("namespace", ""), metadata["name"])
-        if create_only:
-            return None
+        metadata = manifest["metadata"]
+        held = cache.get(metadata.get("namespace", ""), metadata["name"]) if cache else None
+        if held is not None or create_only:
+            return held
         return await self._fetch(manifest)
 
     async def _fetch(self, manifest: Object) -> Object | None:
@@ -218,6 +227,8 @@ def _check_owner(wanted: Object, existing: Object) -> None:
     if NAMED_BY_TICK in {(wanted["kind"], maker["kind"]) for maker in makers}:
         return
     missing = _owners(wanted) - _owners(existing)
+    if missing and wanted["kind"] in NAMED_BY_USER:
+        raise InvalidSpec("metadata.name", f"a {wanted['kind']} of this name is somebody else's")
     if missing:
         metadata = existing["metadata"]
         raise Transient(

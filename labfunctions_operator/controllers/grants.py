@@ -4,6 +4,7 @@ import hashlib
 import hmac
 
 from labfunctions_operator.api.run import Outputs, Run
+from labfunctions_operator.api.types import Metadata
 from labfunctions_operator.desired.names import FILES, attempt_prefix
 from labfunctions_operator.desired.run_job import GRACE_SECONDS, Grant
 from labfunctions_operator.providers.store import Store
@@ -32,14 +33,7 @@ class Grants:
     ) -> Grant:
         """Sign for one attempt of a Run; local, no request is made."""
         meta = run.metadata
-        prefix = attempt_prefix(
-            namespace=meta.namespace,
-            project=project,
-            workflow=workflow,
-            run=meta.name,
-            uid=meta.uid,
-            attempt=attempt,
-        )
+        prefix = _prefix(run, project, workflow, attempt)
         expires = timeout + PENDING_SECONDS + GRACE_SECONDS
         path = f"/v1/reports/{meta.namespace}/{meta.name}/{meta.uid}/{attempt}"
         return Grant(
@@ -48,10 +42,27 @@ class Grants:
                 for file in FILES.values()
             },
             report=f"{self._url}{path}?signature={self._sign(path)}",
-            outputs=Outputs.model_validate(
-                {name: self._store.uri(f"{prefix}/{file}") for name, file in FILES.items()}
-            ),
+            outputs=self.outputs(run, project=project, workflow=workflow, attempt=attempt),
         )
+
+    def outputs(self, run: Run, *, project: str, workflow: str | None, attempt: int) -> Outputs:
+        """Say where the files of an attempt will lie."""
+        prefix = _prefix(run, project, workflow, attempt)
+        return Outputs.model_validate(
+            {name: self._store.uri(f"{prefix}/{file}") for name, file in FILES.items()}
+        )
+
+    def claim_url(self, workflow: Metadata) -> str:
+        """Return where the Jobs of a Workflow's CronJob ask for their grant; always the same."""
+        path = f"/v1/claims/{workflow.namespace}/{workflow.name}/{workflow.uid}"
+        return f"{self._url}{path}?signature={self._sign(path)}"
+
+    def claimant(self, path: str, signature: str) -> tuple[Key, str] | None:
+        """Return the Workflow and uid that a claim's URL was signed for, if it was."""
+        if not hmac.compare_digest(self._sign(path).encode(), signature.encode()):
+            return None
+        namespace, name, uid = path.split("/")[3:6]
+        return Key("Workflow", namespace, name), uid
 
     def reporter(self, path: str, signature: str) -> tuple[Key, str, int] | None:
         """Return the Run, uid and attempt that a report's URL was signed for, if it was."""
@@ -62,3 +73,15 @@ class Grants:
 
     def _sign(self, path: str) -> str:
         return hmac.new(self._key, path.encode(), hashlib.sha256).hexdigest()
+
+
+def _prefix(run: Run, project: str, workflow: str | None, attempt: int) -> str:
+    meta = run.metadata
+    return attempt_prefix(
+        namespace=meta.namespace,
+        project=project,
+        workflow=workflow,
+        run=meta.name,
+        uid=meta.uid,
+        attempt=attempt,
+    )

@@ -8,7 +8,9 @@ from typing import Any
 
 from labfunctions_operator.api.labels import MANAGED_BY, PART_OF
 from labfunctions_operator.controllers.archive import Archive
+from labfunctions_operator.controllers.claims import Claims
 from labfunctions_operator.controllers.clock import Clock, utc_now, watch_clock
+from labfunctions_operator.controllers.cron_jobs import CronJobs
 from labfunctions_operator.controllers.dispatch import Dispatch
 from labfunctions_operator.controllers.engine import Engine
 from labfunctions_operator.controllers.executor import Executor
@@ -27,6 +29,7 @@ from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.informer import Informer
 from labfunctions_operator.kube.resources import (
     BACKFILLS,
+    CRON_JOBS,
     JOBS,
     NODE_GROUPS,
     NODES,
@@ -64,6 +67,8 @@ class Operator:
         self._store = _open_store(settings)
         grants = Grants(self._store, settings.reports.url, settings.reports.key_file.read_bytes())
         self._reports = Reports(grants, self._wake)
+        cron_jobs = CronJobs(self._world, grants, settings)
+        self._claims = Claims(grants, self._world, cron_jobs)
         self._sources = SourceTracker(
             client, settings.cache_dir, self._source_read, measured=metrics.source_read
         )
@@ -82,6 +87,7 @@ class Operator:
             sources=self._sources,
             grants=grants,
             reports=self._reports,
+            cron_jobs=cron_jobs,
             archive=Archive(self._store, self._world, clock),
             past=self._past,
             notifier=self._notifier,
@@ -109,7 +115,7 @@ class Operator:
         self._metrics_server = MetricsServer(metrics.registry)
         self._informers = [
             Informer(client, resource, self._world.caches[resource.kind], self._changed, _OURS)
-            for resource in (JOBS, PODS)
+            for resource in (JOBS, CRON_JOBS, PODS)
         ]
         if settings.autoscaling.enabled:
             nodes = self._world.caches["Node"]
@@ -125,7 +131,7 @@ class Operator:
         await self._list_until_done()
         for informer in self._informers:
             await informer.synced.wait()
-        await self._reports.start(self._settings.reports.port)
+        await self._reports.start(self._settings.reports.port, self._claims.routes())
         retention = RetentionKeeper(self._store, self._world, self._clock)
         await self._metrics_server.start(self._settings.metrics.port)
         self._tasks += [

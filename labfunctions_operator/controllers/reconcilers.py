@@ -15,6 +15,7 @@ from labfunctions_operator.api.types import LocalRef
 from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS, Workflow
 from labfunctions_operator.controllers.archive import Archive
 from labfunctions_operator.controllers.clock import Clock
+from labfunctions_operator.controllers.cron_jobs import CronJobs
 from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.controllers.grants import Grants
 from labfunctions_operator.controllers.inquiry import Inquiry
@@ -65,6 +66,7 @@ class Reconcilers:
         sources: SourceTracker,
         grants: Grants,
         reports: Reports,
+        cron_jobs: CronJobs,
         archive: Archive,
         past: PastReader,
         notifier: Notifier,
@@ -78,6 +80,7 @@ class Reconcilers:
         self._sources = sources
         self._grants = grants
         self._reports = reports
+        self._cron_jobs = cron_jobs
         self._archive = archive
         self._past = past
         self._notifier = notifier
@@ -98,6 +101,8 @@ class Reconcilers:
             elif key.kind == "NodeGroup":
                 self._node_groups.forget(key)
             self._notifier.forget(key)
+            if key.kind == "Workflow" and obj is None:
+                await self._executor.delete(self._cron_jobs.left_behind(key))
             return None
         speak_of(obj)
         try:
@@ -177,6 +182,7 @@ class Reconcilers:
                 project=self._world.project(key.namespace, ref.name),
                 source=self._sources.view(Key("Project", key.namespace, ref.name)).snapshot,
             )
+        seen = replace(seen, cron=self._cron_jobs.observe(key, workflow, seen.project))
         return reconcile_workflow(workflow, seen, self._clock())
 
     async def _backfill(self, key: Key, obj: Object) -> Plan:
@@ -261,8 +267,9 @@ class Reconcilers:
         return self._world.last_end(key.namespace, workflow.name) if workflow else None
 
     def _observe_run(self, key: Key, run: Run) -> RunObserved:
-        jobs = self._world.labelled("Job", labels.RUN, key.name, key.namespace)
-        pods = self._world.labelled("Pod", labels.RUN, key.name, key.namespace)
+        jobs, pods = self._cron_jobs.attempts(run)
+        jobs += self._world.labelled("Job", labels.RUN, key.name, key.namespace)
+        pods += self._world.labelled("Pod", labels.RUN, key.name, key.namespace)
         attempt = next_number(run, jobs)
         progress = self._reports.progress(run.metadata.uid, attempt - 1)
         if run.status.attempts and not is_waiting_for_attempt(run):

@@ -41,9 +41,10 @@ class Reports:
         live = set(uids)
         self._progress = {k: p for k, p in self._progress.items() if k[0] in live}
 
-    async def start(self, port: int) -> None:
-        """Serve on all addresses of the pod."""
+    async def start(self, port: int, others: Iterable[web.RouteDef] = ()) -> None:
+        """Serve on all addresses of the pod, and whatever else couriers ask for."""
         app = web.Application(client_max_size=BODY_LIMIT)
+        app.router.add_routes(others)
         app.router.add_post("/v1/reports/{namespace}/{run}/{uid}/{attempt}", self._receive)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()

@@ -14,6 +14,7 @@ from labfunctions_operator.api.types import Model
 from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.kube.cache import Cache, Indexer
+from labfunctions_operator.reconcile.adoption import ticking_workflow
 from labfunctions_operator.reconcile.ledger import is_counted
 from labfunctions_operator.reconcile.past import PastRun, read_run, tick_key
 from labfunctions_operator.reconcile.plan import Key
@@ -85,7 +86,8 @@ class World:
                 }
             ),
             "NodeGroup": WatchedByKopf(),
-            "Job": Cache(),
+            "Job": Cache({_BY_SCHEDULE: lambda obj: filter(None, [ticking_workflow(obj)])}),
+            "CronJob": Cache(),
             "Pod": Cache({_BY_NODE: _bound_to}),
             "Node": Cache(),
         }
@@ -163,6 +165,10 @@ class World:
         """Return children by one of our labels."""
         return list(self.caches[kind].by_label(label, value, namespace))
 
+    def cron_made(self, workflow: Key) -> list[Object]:
+        """Return the Jobs that the CronJob of a Workflow has made."""
+        return list(self.caches["Job"].by_index(_BY_SCHEDULE, workflow.name, workflow.namespace))
+
     def live_runs(self) -> list[Object]:
         """Return the Runs that have not ended."""
         return list(self.caches["Run"].by_index(_LIVE, "live"))
@@ -224,8 +230,8 @@ class World:
         if kind == "Node":
             return self._groups_with(obj)
         groups = self._groups_of(obj) if self._autoscaling else []
-        if kind in ("Job", "Pod"):
-            return [*_owner_of_child(obj), *groups]
+        if kind in ("Job", "Pod", "CronJob"):
+            return [*(_owner_of_child(obj) or self._of_cron_job(obj)), *groups]
         keys = [_key(kind, obj)]
         if kind == "Project":
             keys += self.dependents(keys[0])
@@ -234,7 +240,8 @@ class World:
         elif kind == "Run":
             keys += self._of_run(obj)
         elif kind == "NodeGroup":
-            keys += self._waiting_for(obj["metadata"]["name"])
+            name = obj["metadata"]["name"]
+            keys += [*self._waiting_for(name), *self._cron_jobs_on(name)]
         return [*keys, *groups]
 
     def _groups_with(self, node: Object) -> list[Key]:
@@ -267,6 +274,15 @@ class World:
             if _reason(run) in _NO_GROUP and self.group_of(run) == group
         ]
 
+    def _cron_jobs_on(self, group: str) -> list[Key]:
+        """Return the Workflows whose CronJobs send their pods to a NodeGroup."""
+        return [
+            key
+            for cron_job in self.caches["CronJob"].objects()
+            if (cron_job["metadata"].get("labels") or {}).get(labels.NODE_GROUP) == group
+            for key in self._of_cron_job(cron_job)
+        ]
+
     def _backfills(self, workflow: Key) -> list[Key]:
         """Return the Backfills of a Workflow, and one that must not have its name."""
         cache = self.caches["Backfill"]
@@ -282,6 +298,19 @@ class World:
         key = _key("Run", obj)
         maker = Key("Backfill", key.namespace, key.name.rpartition("-")[0])
         return [maker] if self.get(maker) else []
+
+    def _of_cron_job(self, obj: Object) -> list[Key]:
+        """Return the Run that has the name of a CronJob's Job, and its Workflow until it exists."""
+        meta = obj["metadata"]
+        namespace, names = meta.get("namespace", ""), meta.get("labels", {})
+        if names.get(labels.COMPONENT) != labels.COMPONENT_RUN or labels.WORKFLOW not in names:
+            return []
+        workflow = Key("Workflow", namespace, names[labels.WORKFLOW])
+        if obj["kind"] == "CronJob":
+            return [workflow]
+        name = names.get(labels.JOB_NAME, "") if obj["kind"] == "Pod" else meta["name"]
+        run = Key("Run", namespace, name)
+        return [run] if self.get(run) else [run, workflow]
 
     def _of_schedule(self, obj: Object, run: ScheduledRun) -> list[Key]:
         """Return the Workflow that made a Run, and the Run that may follow now."""

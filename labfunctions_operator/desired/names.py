@@ -17,9 +17,13 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def run_job_name(run: str, attempt: int) -> str:
-    """Return the Job's name of one attempt of a Run."""
-    return f"{run}-{attempt}"
+def run_job_name(run: str, attempt: int, *, is_tick: bool = False) -> str:
+    """Return the Job's name of one attempt of a Run.
+
+    The first one of a tick's Run has the name that a CronJob would give it: whoever of the two
+    creates it, a tick runs once, as a name exists once.
+    """
+    return run if is_tick and attempt == 1 else f"{run}-{attempt}"
 
 
 def build_job_name(project: str, runtime: str, inputs_hash: str) -> str:

@@ -10,6 +10,7 @@ from labfunctions_operator.api import labels
 from labfunctions_operator.api.run import Outputs, Run, Snapshot
 from labfunctions_operator.api.times import rfc3339
 from labfunctions_operator.desired.names import env_literal, owner_reference, run_job_name
+from labfunctions_operator.desired.scheduled_run import tick_of_name
 from labfunctions_operator.settings import Settings
 
 FOLDER = "/labfunctions"
@@ -33,6 +34,10 @@ _EVICT_PROTECTION = {
     "karpenter.sh/do-not-disrupt": "true",
 }
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+# What the runner and the courier are told; a notebook's own variables cannot replace it.
+RUNNER_CONFIG, RUNNER_JOB = "RUNNER_CONFIG", "RUNNER_JOB"
+COURIER_CONFIG, COURIER_JOB = "COURIER_CONFIG", "COURIER_JOB"
+Env = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,28 +75,75 @@ def build_run_job(
         attempt: Counted from 1.
         now: The time that the notebook sees as NOW.
     """
-    name = run_job_name(run.metadata.name, attempt)
-    common = {
-        **labels.common(snapshot.workflow or run.metadata.name, labels.COMPONENT_RUN),
-        labels.PROJECT: snapshot.project,
-        labels.RUN: run.metadata.name,
-        labels.ATTEMPT: str(attempt),
-        **({labels.WORKFLOW: snapshot.workflow} if snapshot.workflow else {}),
-        **({labels.NODE_GROUP: snapshot.node_group} if snapshot.node_group else {}),
+    name, workflow = run.metadata.name, snapshot.workflow
+    inject = {
+        "WFID": workflow or "",
+        "EXECID": name,
+        "NOW": rfc3339(now),
+        "PROJECT": snapshot.project,
+        "ATTEMPT": attempt,
+        "SCHEDULED_AT": snapshot.scheduled_at,
     }
-    queue = {QUEUE_LABEL: snapshot.queue_name} if snapshot.queue_name else {}
+    courier = {"uploads": dict(grant.uploads), "report": grant.report}
+    body = job_template(
+        snapshot,
+        {labels.RUN: name, labels.ATTEMPT: str(attempt)},
+        settings,
+        name=workflow or name,
+        runner=[config_env(RUNNER_CONFIG, runner_config(snapshot, inject))],
+        courier=[
+            config_env(COURIER_CONFIG, {**courier, "checkpointSeconds": CHECKPOINT_SECONDS}),
+        ],
+    )
+    annotations = body["metadata"]["annotations"]
+    outputs = json.dumps(grant.outputs.wire(), sort_keys=True)
+    is_tick = workflow is not None and tick_of_name(workflow, name) is not None
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": name,
+            "name": run_job_name(name, attempt, is_tick=is_tick),
             "namespace": run.metadata.namespace,
-            "labels": {**common, **queue},
-            "annotations": {
-                labels.SNAPSHOT_ANNOTATION: json.dumps(snapshot.wire(), sort_keys=True),
-                labels.OUTPUTS_ANNOTATION: json.dumps(grant.outputs.wire(), sort_keys=True),
-            },
+            "labels": body["metadata"]["labels"],
+            "annotations": {**annotations, labels.OUTPUTS_ANNOTATION: outputs},
             "ownerReferences": [owner_reference("Run", run.metadata)],
+        },
+        "spec": body["spec"],
+    }
+
+
+def job_template(
+    snapshot: Snapshot,
+    own: Mapping[str, str],
+    settings: Settings,
+    *,
+    name: str,
+    runner: list[Env],
+    courier: list[Env],
+) -> dict[str, Any]:
+    """Build labels, annotations and spec of a Job that runs a snapshot, whoever creates it.
+
+    Args:
+        snapshot: What is run.
+        own: Labels that say which attempt it is.
+        settings: The operator's.
+        name: Of the application.
+        runner: Variables that tell the runner what to do.
+        courier: Variables that tell the courier what to do.
+    """
+    common = {
+        **labels.common(name, labels.COMPONENT_RUN),
+        labels.PROJECT: snapshot.project,
+        **own,
+        **({labels.WORKFLOW: snapshot.workflow} if snapshot.workflow else {}),
+        **({labels.NODE_GROUP: snapshot.node_group} if snapshot.node_group else {}),
+    }
+    queue = {QUEUE_LABEL: snapshot.queue_name} if snapshot.queue_name else {}
+    words = json.dumps(snapshot.wire(), sort_keys=True)
+    return {
+        "metadata": {
+            "labels": {**common, **queue},
+            "annotations": {labels.SNAPSHOT_ANNOTATION: words},
         },
         "spec": {
             "backoffLimit": 0,
@@ -103,36 +155,33 @@ def build_run_job(
                     **({} if snapshot.safe_to_evict else {"annotations": _EVICT_PROTECTION}),
                 },
                 "spec": {
-                    **_pod(snapshot, grant, settings),
-                    "containers": [
-                        _notebook(snapshot, _runner_config(run, snapshot, attempt, now))
-                    ],
+                    **_pod(snapshot, courier, settings),
+                    "containers": [_notebook(snapshot, runner)],
                 },
             },
         },
     }
 
 
-def _runner_config(run: Run, snapshot: Snapshot, attempt: int, now: datetime) -> dict[str, Any]:
+def runner_config(snapshot: Snapshot, inject: Mapping[str, Any]) -> dict[str, Any]:
+    """Say what the runner is to run; `inject` are variables that every notebook gets."""
     return {
         "notebook": snapshot.notebook,
         "parameters": snapshot.parameters,
         "parametersPolicy": snapshot.parameters_policy or "Strict",
-        "inject": {
-            "WFID": snapshot.workflow or "",
-            "EXECID": run.metadata.name,
-            "NOW": rfc3339(now),
-            "PROJECT": snapshot.project,
-            "ATTEMPT": attempt,
-            "SCHEDULED_AT": snapshot.scheduled_at,
-        },
+        "inject": dict(inject),
         "timeoutSeconds": snapshot.timeout_seconds,
         "cellTimeoutSeconds": snapshot.cell_timeout_seconds,
         "mask": _secret_names(snapshot.env),
     }
 
 
-def _pod(snapshot: Snapshot, grant: Grant, settings: Settings) -> dict[str, Any]:
+def config_env(name: str, config: Mapping[str, Any]) -> Env:
+    """Return a container's variable that holds JSON."""
+    return {"name": name, "value": env_literal(json.dumps(config))}
+
+
+def _pod(snapshot: Snapshot, courier: list[Env], settings: Settings) -> dict[str, Any]:
     scheduling = {
         "nodeSelector": snapshot.node_selector,
         "tolerations": snapshot.tolerations,
@@ -154,7 +203,7 @@ def _pod(snapshot: Snapshot, grant: Grant, settings: Settings) -> dict[str, Any]
             "fsGroup": snapshot.user.gid,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "initContainers": [_courier(grant, settings)],
+        "initContainers": [_courier(courier, settings)],
         "volumes": [
             {"name": "labfunctions-work", "emptyDir": {}},
             {"name": "labfunctions-tmp", "emptyDir": {}},
@@ -165,18 +214,13 @@ def _pod(snapshot: Snapshot, grant: Grant, settings: Settings) -> dict[str, Any]
     }
 
 
-def _courier(grant: Grant, settings: Settings) -> dict[str, Any]:
-    config = {
-        "uploads": dict(grant.uploads),
-        "report": grant.report,
-        "checkpointSeconds": CHECKPOINT_SECONDS,
-    }
+def _courier(env: list[Env], settings: Settings) -> dict[str, Any]:
     return {
         "name": COURIER,
         "image": settings.images.courier,
         "restartPolicy": "Always",
         "command": ["courier"],
-        "env": [{"name": "COURIER_CONFIG", "value": env_literal(json.dumps(config))}],
+        "env": env,
         "startupProbe": {
             "exec": {"command": ["test", "-f", f"{FOLDER}/ready"]},
             "periodSeconds": 1,
@@ -198,14 +242,14 @@ def _courier(grant: Grant, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _notebook(snapshot: Snapshot, config: Mapping[str, Any]) -> dict[str, Any]:
+def _notebook(snapshot: Snapshot, config: list[Env]) -> dict[str, Any]:
     container: dict[str, Any] = {
         "name": NOTEBOOK,
         "image": snapshot.image,
         "command": ["/bin/sh", "-c", _START],
         "env": [
-            *(e for e in snapshot.env if e.get("name") != "RUNNER_CONFIG"),
-            {"name": "RUNNER_CONFIG", "value": env_literal(json.dumps(config))},
+            *(e for e in snapshot.env if e.get("name") not in (RUNNER_CONFIG, RUNNER_JOB)),
+            *config,
         ],
         "securityContext": {
             "allowPrivilegeEscalation": False,

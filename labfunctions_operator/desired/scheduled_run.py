@@ -1,6 +1,7 @@
 """The Run of one tick: of a Workflow's schedule, or of a Backfill."""
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from typing import Any
 
 from labfunctions_operator.api import labels
@@ -12,6 +13,12 @@ from labfunctions_operator.desired.names import owner_reference
 def scheduled_run_name(maker: str, tick: datetime) -> str:
     """Return the name of a tick's Run, as CronJob names its Jobs: a repeat is the same Run."""
     return f"{maker}-{int(tick.timestamp()) // 60}"
+
+
+def tick_of_name(workflow: str, name: str) -> datetime | None:
+    """Return the tick that a Workflow's Run or Job is named by, None if it is not."""
+    found = re.fullmatch(re.escape(workflow) + r"-([1-9][0-9]{7})", name)
+    return datetime.fromtimestamp(int(found[1]) * 60, UTC) if found else None
 
 
 def build_scheduled_run(workflow: Metadata, tick: datetime) -> dict[str, Any]:

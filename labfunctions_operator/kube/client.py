@@ -253,13 +253,15 @@ class KubeClient:
             await self.create(build_event(obj, event, datetime.now(UTC)))
 
     async def delete(self, ref: Ref) -> Object | None:
-        """Delete an object and, in the background, its dependents; being gone is success.
+        """Delete an object and, in the background, its dependents unless they are to stay.
+
+        Being gone is success.
 
         Returns:
             The object if it lives on until its finalizers or grace period are over, else None.
         """
         path = find_resource(ref.api_version, ref.kind).path(namespace=ref.namespace, name=ref.name)
-        options: Object = {"propagationPolicy": "Background"}
+        options: Object = {"propagationPolicy": "Orphan" if ref.orphan else "Background"}
         if ref.uid:
             options["preconditions"] = {"uid": ref.uid}
         try:

@@ -34,6 +34,7 @@ WORKFLOWS = Resource(LABFUNCTIONS, "Workflow", "workflows")
 BACKFILLS = Resource(LABFUNCTIONS, "Backfill", "backfills")
 RUNS = Resource(LABFUNCTIONS, "Run", "runs")
 JOBS = Resource("batch/v1", "Job", "jobs")
+CRON_JOBS = Resource("batch/v1", "CronJob", "cronjobs")
 PODS = Resource("v1", "Pod", "pods")
 CONFIG_MAPS = Resource("v1", "ConfigMap", "configmaps")
 SECRETS = Resource("v1", "Secret", "secrets")
@@ -56,6 +57,7 @@ _BY_KIND = {
         BACKFILLS,
         RUNS,
         JOBS,
+        CRON_JOBS,
         PODS,
         CONFIG_MAPS,
         SECRETS,

@@ -17,13 +17,18 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Ref:
-    """One object to delete; a uid guards against a newer object of the same name."""
+    """One object to delete; a uid guards against a newer object of the same name.
+
+    Attributes:
+        orphan: Whether its dependents stay.
+    """
 
     api_version: str
     kind: str
     namespace: str
     name: str
     uid: str | None = None
+    orphan: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,6 @@ _TIMES = (
     "end_at",
     "repeat",
     "suspend",
-    "scheduler",
 )
 
 
@@ -72,9 +71,20 @@ class _Ticks:
 
 
 def reconcile_schedule(
-    workflow: Workflow, runs: Iterable[ScheduledRun], now: datetime
+    workflow: Workflow,
+    runs: Iterable[ScheduledRun],
+    now: datetime,
+    *,
+    handed_over: datetime | None = None,
 ) -> Scheduling | None:
-    """Decide about a Workflow's ticks; None if it has, and had, no schedule."""
+    """Decide about a Workflow's ticks; None if it has, and had, no schedule.
+
+    Args:
+        workflow: As stored.
+        runs: All that its schedule made, and that exist.
+        now: The time.
+        handed_over: Ticks later than this are a CronJob's, and only kept account of.
+    """
     spec, status = workflow.spec, workflow.status
     if not spec.is_scheduled and status.schedule is None:
         return None
@@ -82,7 +92,7 @@ def reconcile_schedule(
     known = parse_time(status.schedule.since) if status.schedule else None
     ledger = take_stock(status, mine, known, now)
     record = _record(workflow, known, ledger, now)
-    ticks = _ticks(workflow, record, ledger, now)
+    ticks = _ticks(workflow, record, ledger, now, handed_over)
     live = sorted(
         [
             *((run.tick, run.name) for run in ledger.live),
@@ -132,7 +142,13 @@ def _record(
     return ScheduleRecord(hash=words, since=rfc3339(since), runs=runs)
 
 
-def _ticks(workflow: Workflow, record: ScheduleRecord, ledger: Ledger, now: datetime) -> _Ticks:
+def _ticks(
+    workflow: Workflow,
+    record: ScheduleRecord,
+    ledger: Ledger,
+    now: datetime,
+    handed_over: datetime | None,
+) -> _Ticks:
     spec, meta = workflow.spec, workflow.metadata
     if stopped := _stopped(spec, record.runs):
         return _Ticks(why=stopped, is_over=True)
@@ -141,8 +157,14 @@ def _ticks(workflow: Workflow, record: ScheduleRecord, ledger: Ledger, now: date
     except InvalidSpec as error:
         return _Ticks(why=Problem(reason="InvalidSpec", message=str(error)), is_over=True)
     identity = f"{meta.namespace}/{meta.name}"
-    found = due(spec, table, identity, parse_time(record.since), now, ledger.ticks)
-    return _admit(workflow, record, ledger, found)
+    since = parse_time(record.since)
+    if handed_over is None or handed_over > now:
+        found = due(spec, table, identity, since, now, ledger.ticks)
+        return _admit(workflow, record, ledger, found)
+    # Those before the CronJob's last one that have no Run are not made up for.
+    until = max(handed_over, *(tick for tick in ledger.ticks if tick <= now), min(since, now))
+    found = due(spec, table, identity, since, until, ledger.ticks)
+    return _awaited(workflow, ledger, _admit(workflow, record, ledger, found), now)
 
 
 def _stopped(spec: ScheduleSpec, runs: int) -> Problem | None:
@@ -150,11 +172,22 @@ def _stopped(spec: ScheduleSpec, runs: int) -> Problem | None:
         return Problem(reason="NoSchedule", message="it has neither schedule nor interval any more")
     if spec.suspend:
         return Problem(reason="Suspended", message="suspended by spec.suspend")
-    if spec.scheduler != "Operator":
-        return Problem(reason="InvalidSpec", message="spec.scheduler: is not available yet")
     if spec.repeat is not None and runs >= spec.repeat:
         return Problem(reason="Ended", message=f"it made {runs} Runs, as spec.repeat says")
     return None
+
+
+def _awaited(workflow: Workflow, ledger: Ledger, ticks: _Ticks, now: datetime) -> _Ticks:
+    """Say so when the CronJob has made no Job for its next tick in time."""
+    if ticks.next is None:
+        return ticks
+    late = ticks.next + ON_TIME
+    if now < late:
+        return replace(ticks, wake=late)
+    if ticks.why or (workflow.spec.concurrency_policy == "Forbid" and ledger.live):
+        return replace(ticks, wake=None)
+    message = f"CronJob {workflow.metadata.name} has made no Job for {rfc3339(ticks.next)} yet"
+    return replace(ticks, wake=None, why=Problem(reason=LATE, message=message))
 
 
 def _admit(workflow: Workflow, record: ScheduleRecord, ledger: Ledger, found: Due) -> _Ticks:

@@ -14,6 +14,8 @@ from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.workflow import Workflow, WorkflowStatus
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.admission import missing
+from labfunctions_operator.reconcile.adoption import Adoption, adopt
+from labfunctions_operator.reconcile.cron_job import CronObserved, Handover, hand_over
 from labfunctions_operator.reconcile.execution import find_runtime
 from labfunctions_operator.reconcile.history import find_surplus
 from labfunctions_operator.reconcile.notebook import NOTEBOOK_REASONS, check_notebook
@@ -35,11 +37,15 @@ class WorkflowObserved:
     project: Project | InvalidSpec | None = None
     source: SourceSnapshot | None = None
     runs: Sequence[ScheduledRun] = ()
+    cron: CronObserved | None = None
 
 
 def reconcile_workflow(workflow: Workflow, seen: WorkflowObserved, now: datetime) -> Plan:
     """Decide what a Workflow's status says and which Runs it needs, from what exists now."""
-    scheduling = reconcile_schedule(workflow, seen.runs, now)
+    adoption, handover = _cron_job(workflow, seen)
+    scheduling = reconcile_schedule(
+        workflow, [*seen.runs, *adoption.runs], now, handed_over=handover.since
+    )
     problem = _problem(workflow, seen) or (scheduling and scheduling.problem)
     schema = _schema(workflow, seen.source)
     conditions = set_condition(
@@ -59,20 +65,35 @@ def reconcile_workflow(workflow: Workflow, seen: WorkflowObserved, now: datetime
         conditions=conditions,
         **(scheduling.fields if scheduling else {}),
     )
+    delete, apply = (*handover.delete, *adoption.delete), (*adoption.create, *handover.apply)
     if scheduling is None:
-        return Plan(status=status.wire())
+        return Plan(delete=delete, apply=apply, status=status.wire())
     surplus = find_surplus(workflow, seen.runs, now)
     # A tick does not wait for the past.
     batch = () if scheduling.create else surplus[:DELETE_BATCH]
     return Plan(
-        delete=batch,
-        apply=scheduling.create,
+        delete=(*delete, *batch),
+        apply=(*apply, *scheduling.create),
         cancel=scheduling.cancel,
         status=status.wire(),
         guarded=True,
         events=scheduling.events,
         requeue_after=0.0 if len(surplus) > len(batch) else scheduling.requeue_after,
     )
+
+
+def _cron_job(workflow: Workflow, seen: WorkflowObserved) -> tuple[Adoption, Handover]:
+    if seen.cron is None:
+        return Adoption(), Handover()
+    adoption = adopt(workflow, seen.cron.without_run, seen.cron.over)
+    handover = hand_over(
+        workflow,
+        seen.cron,
+        project=seen.project,
+        source=seen.source,
+        runs=[*seen.runs, *adoption.runs],
+    )
+    return adoption, handover
 
 
 def _problem(workflow: Workflow, seen: WorkflowObserved) -> Problem | None:

@@ -41,20 +41,31 @@ def say(line: str) -> None:
 
 @dataclass(frozen=True)
 class Config:
-    """What the operator asks for, from COURIER_CONFIG."""
+    """What the operator asks for, from COURIER_CONFIG, or from its answer to a claim.
+
+    Attributes:
+        claim: Where the rest is to be asked for, as a CronJob has one configuration for all its
+            Jobs; None once it is known.
+        job: The name of this pod's Job.
+    """
 
     uploads: dict[str, str]
     report: str | None
     checkpoint_seconds: float
+    claim: str | None = None
+    job: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> "Config":
+    def parse(cls, text: str, job: str = "") -> "Config":
         """Reads the configuration from JSON."""
         raw = json.loads(text)
+        claim = raw.get("claim")
         return cls(
-            uploads=dict(raw["uploads"]),
+            uploads={} if claim else dict(raw["uploads"]),
             report=raw.get("report"),
             checkpoint_seconds=raw.get("checkpointSeconds", 30),
+            claim=claim,
+            job=job,
         )
 
 
@@ -105,6 +116,8 @@ class Courier:
     error: str | None = None
     backoff: Backoff = field(default_factory=Backoff)
     next_checkpoint: float = 0.0
+    claim_backoff: Backoff = field(default_factory=Backoff)
+    next_claim: float = 0.0
 
     @property
     def out(self) -> Path:
@@ -119,20 +132,54 @@ class Courier:
         """Serves until the pod ends; returns the exit code."""
         install(self.root)
         say("the runner is in place; waiting for the notebook")
-        if self.config.report:
-            threading.Thread(target=self.report_progress, daemon=True).start()
+        self.start_reports()
         while not self.stopping:
+            self.claim(time.monotonic())
             self.checkpoint(time.monotonic())
             time.sleep(TICK_SECONDS)
         say("the pod ends: uploading for the last time")
         self.finish(deadline=time.monotonic() + FINAL_SECONDS)
         return 1 if self.error else 0
 
+    def start_reports(self) -> None:
+        """Reports progress from now on, if it is known where to."""
+        if self.config.report:
+            threading.Thread(target=self.report_progress, daemon=True).start()
+
+    def claim(self, now: float) -> str | None:
+        """Asks the operator what this Job may do, if its turn has come; returns what went wrong.
+
+        The operator may be away, or may not have seen the Job yet.
+        """
+        if self.config.claim is None or now < self.next_claim:
+            return None
+        try:
+            answer = post(self.config.claim, {"job": self.config.job})
+            self.config = Config.parse(answer)
+        except (Refusal, Outage, ValueError, KeyError, TypeError, AttributeError) as error:
+            # Of the answer nothing is told: it holds credentials.
+            why = error if isinstance(error, (Refusal, Outage)) else "its answer cannot be read"
+            self.next_claim = now + self.claim_backoff.next()
+            problem = f"the operator did not say where the results go: {why}"
+            say(f"{problem}; asking again in {self.next_claim - now:g} s")
+            return problem
+        self.start_reports()
+        return None
+
+    def await_claim(self, deadline: float) -> str | None:
+        """Asks until the operator answers or no time is left; returns what went wrong."""
+        self.next_claim = 0.0
+        while True:
+            problem = self.claim(time.monotonic())
+            if problem is None or self.next_claim > deadline:
+                return problem
+            time.sleep(max(0.0, self.next_claim - time.monotonic()))
+
     def checkpoint(self, now: float) -> None:
         """Uploads the notebook if it was saved anew and its turn has come; tries once."""
         path = self.out / NOTEBOOK
         version = version_of(path)
-        if now < self.next_checkpoint or version in (None, self.uploaded):
+        if self.config.claim or now < self.next_checkpoint or version in (None, self.uploaded):
             return
         try:
             self.receipts[NOTEBOOK] = put(self.config.uploads[NOTEBOOK], path)
@@ -153,6 +200,12 @@ class Courier:
         saved, judged = ((self.out / name).exists() for name in (NOTEBOOK, RESULT))
         if saved and not judged:
             self.settle()
+        if self.config.claim and (saved or judged):
+            self.error = self.await_claim(deadline)
+            if self.error:
+                self.write_account(self.error)
+                return
+        if saved and not judged:
             self.report_once()
         if saved and version_of(self.out / NOTEBOOK) != self.uploaded:
             self.error = self.deliver(NOTEBOOK, self.out / NOTEBOOK, deadline)
@@ -284,7 +337,9 @@ def main() -> int:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: courier.stop())
     try:
-        courier.config = Config.parse(os.environ["COURIER_CONFIG"])
+        courier.config = Config.parse(
+            os.environ["COURIER_CONFIG"], os.environ.get("COURIER_JOB", "")
+        )
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         problem = f"COURIER_CONFIG cannot be read: {error!r}"
         say(problem)

@@ -753,18 +753,35 @@ class Config(NamedTuple):
     mask: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, text: str) -> Config:
-        """Reads the configuration from JSON."""
+    def parse(cls, text: str, job: str | None = None) -> Config:
+        """Reads the configuration from JSON; of a Job that a CronJob made, the rest from its name.
+
+        A CronJob has one text for all its Jobs.
+        """
         raw = json.loads(text)
+        inject = raw.get("inject") or {}
+        if raw.get("namedByJob"):
+            inject = {**inject, **names_of_job(str(job or ""), str(inject.get("WFID")))}
         return cls(
             notebook=raw["notebook"],
             parameters=raw.get("parameters") or {},
-            inject=raw.get("inject") or {},
+            inject=inject,
             policy=raw.get("parametersPolicy") or "Strict",
             timeout=raw.get("timeoutSeconds"),
             cell_timeout=raw.get("cellTimeoutSeconds"),
             mask=tuple(raw.get("mask") or ()),
         )
+
+
+def names_of_job(job: str, workflow: str) -> dict[str, Any]:
+    """What a notebook gets from a CronJob's Job, which is named by the minutes of its tick."""
+    found = re.match(re.escape(workflow) + r"-([1-9][0-9]{7})$", job)
+    tick = time.gmtime(int(found.group(1)) * 60) if found else None
+    return {
+        "EXECID": job,
+        "NOW": now(),
+        "SCHEDULED_AT": time.strftime("%Y-%m-%dT%H:%M:%SZ", tick) if tick else None,
+    }
 
 
 class Verdict(NamedTuple):
@@ -1245,7 +1262,8 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     try:
         # Taken out: the kernel has no use for it.
-        config, problem = Config.parse(os.environ.pop("RUNNER_CONFIG", "")), None
+        words, job = (os.environ.pop(name, "") for name in ("RUNNER_CONFIG", "RUNNER_JOB"))
+        config, problem = Config.parse(words, job), None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         config, problem = Config("", {}, {}, "Strict", None, None), error
     session = Session(config, out, Mask(take_secrets(os.environ, config.mask)))

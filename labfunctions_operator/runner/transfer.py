@@ -12,6 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 PUT_TIMEOUT_SECONDS = 30
 REPORT_TIMEOUT_SECONDS = 5
+# Three signed URLs and the names around them are a tenth of this.
+ANSWER_LIMIT_BYTES = 64 * 1024
 CONTENT_TYPES = {
     ".ipynb": "application/x-ipynb+json",
     ".html": "text/html; charset=utf-8",
@@ -41,20 +43,21 @@ def put(url: str, path: Path) -> Receipt:
         size = os.fstat(body.fileno()).st_size
         # An open file without a length would be sent chunked, which S3 refuses.
         headers = {"Content-Length": str(size), "Content-Type": CONTENT_TYPES[path.suffix]}
-        answer = _send("PUT", url, body, headers, PUT_TIMEOUT_SECONDS)
+        answer, _ = _send("PUT", url, body, headers, PUT_TIMEOUT_SECONDS)
     return Receipt(etag=answer.get("ETag", "").strip('"'), bytes=size)
 
 
-def post(url: str, body: dict[str, Any]) -> None:
-    """Posts JSON; raises Refusal or Outage."""
+def post(url: str, body: dict[str, Any]) -> str:
+    """Posts JSON and returns the answer's text; raises Refusal or Outage."""
     headers = {"Content-Type": "application/json"}
-    _send("POST", url, json.dumps(body).encode(), headers, REPORT_TIMEOUT_SECONDS)
+    _, text = _send("POST", url, json.dumps(body).encode(), headers, REPORT_TIMEOUT_SECONDS)
+    return text
 
 
 def _send(
     method: str, url: str, body: IO[bytes] | bytes, headers: dict[str, str], timeout: float
-) -> http.client.HTTPMessage:
-    """The response's headers. No message names the URL: its signature is a credential."""
+) -> tuple[http.client.HTTPMessage, str]:
+    """The response's headers and text. No message names the URL: its signature is a credential."""
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     new_connection = http.client.HTTPSConnection if secure else http.client.HTTPConnection
@@ -64,7 +67,7 @@ def _send(
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.request(method, urlunsplit(("", "", *parts[2:4], "")), body, headers)
         response = connection.getresponse()
-        text = response.read(4096).decode("utf-8", "replace")
+        text = response.read(ANSWER_LIMIT_BYTES).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
         raise Outage(str(error) or type(error).__name__) from None
     finally:
@@ -73,7 +76,7 @@ def _send(
         raise Outage(_explain(response, text))
     if response.status >= 300:
         raise Refusal(_explain(response, text))
-    return response.headers
+    return response.headers, text
 
 
 def _explain(response: http.client.HTTPResponse, text: str) -> str:

@@ -104,6 +104,7 @@ def test_the_operator_is_granted_what_it_needs_and_nothing_else(
         "labfunctions.io/backfills/status": {"patch"},
         "labfunctions.io/runs/status": {"patch"},
         "batch/jobs": read | {"create", "delete"},
+        "batch/cronjobs": read | {"create", "patch", "delete"},
         "/pods": read,
         "/nodes": {"get"},
         "/events": {"list", "create"},

@@ -20,6 +20,7 @@ ROOTS = {
     "Run": GROUP,
     "NodeGroup": GROUP,
     "Job": "/apis/batch/v1",
+    "CronJob": "/apis/batch/v1",
     "Lease": "/apis/coordination.k8s.io/v1",
     "SubjectAccessReview": "/apis/authorization.k8s.io/v1",
 }
