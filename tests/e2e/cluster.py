@@ -196,6 +196,14 @@ class Team:
         assert ended["status"]["phase"] == "Succeeded", self.describe(f"run/{run}")
         return ended
 
+    def await_recorded(self, run: str) -> None:
+        """Wait until the record of a Run that has ended is in the store."""
+
+        def stored() -> bool:
+            return "record" in self.get("run", run)["status"]["outputs"]
+
+        self.until(f"the record of Run {run}", stored, about=f"run/{run}", seconds=90)
+
     def await_image(
         self, commit: str, *, project: str = "lab", runtime: int = 0, seconds: float = 180
     ) -> Object:

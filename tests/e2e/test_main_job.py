@@ -146,7 +146,7 @@ def test_kubectl_get_answers_what_happened(ended: dict[str, Object], wine: Team)
     assert rows["wine-analysis-1"][2] == rows["wine-analysis-1"][4] == "Succeeded"
     projects = wine.kubectl("get", "lfp", "-o", "wide")
     assert re.search(r"wine\s+True\s+Ready\s+main\s.*[0-9a-f]{40}", projects)
-    assert re.search(r"wine-broken\s+wine\s+broken.ipynb\s+True", wine.kubectl("get", "lfw"))
+    assert re.search(r"wine-broken\s+True", wine.kubectl("get", "lfw"))
 
 
 def test_kubectl_describe_tells_of_the_failure(ended: dict[str, Object], wine: Team) -> None:

@@ -155,7 +155,9 @@ def test_a_signed_url_opens_nothing_else(looked: tuple[Team, Object]) -> None:
         ("patch", "runs/status", True),
         ("create", "pods", False),
         ("create", "pods/exec", False),
-        ("get", "nodes", False),
+        ("get", "nodes", True),
+        ("list", "nodes", False),
+        ("patch", "nodes", False),
         ("create", "clusterrolebindings", False),
     ],
 )
