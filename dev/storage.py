@@ -4,7 +4,7 @@ import base64
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -19,12 +19,12 @@ STORE = "labfunctions-store"
 
 
 def copy_outputs(
-    kubectl: Kubectl, outputs: Mapping[str, str], folder: Path
+    kubectl: Kubectl, outputs: Mapping[str, Any], folder: Path
 ) -> list[tuple[str, Path]]:
-    """Copy a Run's outputs; return (URI, path) of each."""
+    """Copy the files that a Run's `status.outputs` names; return (URI, path) of each."""
     copied = []
     with open_store(kubectl) as store:
-        for uri in outputs.values():
+        for uri in (value for name, value in outputs.items() if name != "etags"):
             bucket, _, key = uri.removeprefix("s3://").partition("/")
             path = folder / key.rpartition("/")[2]
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,11 +3,13 @@
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from dev.cluster.versions import HERE
 from dev.gitserver.push import publish
+from dev.storage import copy_outputs
 
 from .cluster import Team
 from .objects import Object, condition, printed
@@ -99,6 +101,16 @@ def test_all_results_are_stored(ended: dict[str, Object], wine: Team) -> None:
     result = json.loads(wine.cluster.read_object(outputs["result"]))
     assert result["reason"] == "Succeeded"
     assert result["versions"]["papermill"]
+
+
+def test_results_are_copied_as_the_demo_does(
+    ended: dict[str, Object], wine: Team, tmp_path: Path
+) -> None:
+    outputs = ended["wine-analysis-1"]["status"]["outputs"]
+    copied = copy_outputs(wine.cluster.kubectl, outputs, tmp_path)
+    names = {"notebook.ipynb", "notebook.html", "result.json", "run.json"}
+    assert {path.name for _, path in copied} == names
+    assert all(path.stat().st_size for _, path in copied)
 
 
 def test_the_record_joins_what_made_the_result(ended: dict[str, Object], wine: Team) -> None:
