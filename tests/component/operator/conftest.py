@@ -13,6 +13,7 @@ from dev.cluster.binaries import ensure, executable
 from dev.cluster.controlplane import ControlPlane
 from dev.cluster.kubectl import Kubectl
 from dev.gitserver.server import Backend, make_server
+from labfunctions_operator.providers.store import Store
 from tests.providers.provider_servers import HttpGit, Repository, S3Server, free_port
 
 from . import process
@@ -21,7 +22,7 @@ from .bench import Bench
 from .inbox import Inbox
 from .kubelet import Kubelet
 from .objects import notebook
-from .process import Footprint, OperatorProcess
+from .process import BUCKET, Footprint, OperatorProcess
 
 HERE = Path(__file__).parent
 _numbers = itertools.count(1)
@@ -124,6 +125,30 @@ def inbox(inbox_server: Inbox) -> Iterator[Inbox]:
     inbox_server.reset()
     yield inbox_server
     inbox_server.reset()
+
+
+@pytest.fixture
+def stored(store: S3Server) -> Iterator[Store]:
+    """A client of the store, in the operator's bucket."""
+    client = Store(
+        endpoint=store.url,
+        region="us-east-1",
+        bucket=BUCKET,
+        prefix="",
+        access_key=store.access_key,
+        secret_key=store.secret_key,
+    )
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def outage(store: S3Server) -> Iterator[S3Server]:
+    """The store, away until the test brings it back."""
+    store.stop()
+    yield store
+    if store.process is None:
+        store.start()
 
 
 @pytest.fixture(scope="package")

@@ -1,7 +1,6 @@
 """The Runs of a past range: each tick once, and no more live than allowed."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -14,7 +13,7 @@ from .api import ApiError, Object, until
 from .bench import Bench
 from .kubelet import SUCCEEDED
 from .objects import API_VERSION, project, run, workflow
-from .process import BUCKET, Footprint
+from .process import Footprint
 
 # Clocks in New York went from 2:00 to 3:00 on the 8th of March 2026.
 NIGHTLY = {"schedule": "30 2 * * *", "timeZone": "America/New_York"}
@@ -53,20 +52,6 @@ def ready(bench: Bench, repository: Repository) -> Bench:
     )
     bench.await_reason("Workflow", "analysis", "Ready")
     return bench
-
-
-@pytest.fixture
-def stored(store: S3Server) -> Iterator[Store]:
-    client = Store(
-        endpoint=store.url,
-        region="us-east-1",
-        bucket=BUCKET,
-        prefix="",
-        access_key=store.access_key,
-        secret_key=store.secret_key,
-    )
-    yield client
-    client.close()
 
 
 def runs(bench: Bench, name: str = "again") -> list[str]:
@@ -194,15 +179,6 @@ def test_what_ran_already_is_known_from_runs_and_from_records(ready: Bench, stor
     }
     assert plans == {"none": TICKS[2:], "failed": TICKS[1:], "all": TICKS}
     assert live(ready) == []
-
-
-@pytest.fixture
-def outage(store: S3Server) -> Iterator[S3Server]:
-    """The store, away until the test brings it back."""
-    store.stop()
-    yield store
-    if store.process is None:
-        store.start()
 
 
 def test_without_the_store_it_waits(ready: Bench, outage: S3Server) -> None:

@@ -1,10 +1,7 @@
 """How many of a schedule's Runs stay, and that none goes before it is counted and recorded."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-
-import pytest
 
 from dev.cluster.controlplane import ControlPlane
 from labfunctions_operator.reconcile.workflow import DELETE_BATCH
@@ -111,15 +108,6 @@ def test_the_newest_stay_and_all_remain_counted(
     until(lambda: past.runs() == ["mine"], "only the user's own Run is left")
     assert past.counted() == (6, 2)
     assert footprint.count(bench.namespace, "delete runs") == 8
-
-
-@pytest.fixture
-def outage(store: S3Server) -> Iterator[S3Server]:
-    """The store, away until the test brings it back."""
-    store.stop()
-    yield store
-    if store.process is None:
-        store.start()
 
 
 def test_without_the_store_they_stay_and_say_so(

@@ -1,10 +1,7 @@
 """What is kept of a Run beyond its object, and that no object goes before it is kept."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from labfunctions_operator.providers.store import Store
 from tests.providers.provider_servers import Repository, S3Server
@@ -14,29 +11,6 @@ from .bench import Bench
 from .kubelet import SUCCEEDED
 from .objects import built_project, inline_run, project, run, workflow
 from .process import BUCKET
-
-
-@pytest.fixture
-def stored(store: S3Server) -> Iterator[Store]:
-    client = Store(
-        endpoint=store.url,
-        region="us-east-1",
-        bucket=BUCKET,
-        prefix="",
-        access_key=store.access_key,
-        secret_key=store.secret_key,
-    )
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def outage(store: S3Server) -> Iterator[S3Server]:
-    """The store, away until the test brings it back."""
-    store.stop()
-    yield store
-    if store.process is None:
-        store.start()
 
 
 def read_record(stored: Store, ended: Object) -> Any:
