@@ -156,7 +156,8 @@ def test_disruptions_have_a_budget_of_their_own(bench: Bench, repository: Reposi
 def test_a_kill_between_attempts_repeats_and_skips_none(
     bench: Bench, repository: Repository
 ) -> None:
-    retries = {"limit": 2, "backoff": {"duration": "2s", "factor": 1}}
+    # Counted from the end of the attempt, so it must outlast a restart of the operator.
+    retries = {"limit": 2, "backoff": {"duration": "12s", "factor": 1}}
     failed = {"reason": "NotebookError", "message": "cell 1 raised"}
     bench.create(project(bench.namespace, repository.url))
     bench.await_reason("Project", "wine", "Ready")

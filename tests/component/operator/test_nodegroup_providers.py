@@ -98,7 +98,7 @@ def test_a_pool_is_raised_while_runs_need_it_and_lowered_after(
     for name in names:
         pool.finish(name)
     until(lambda: account.bounds(group) == (0, 3), "the minimum is lowered", seconds=30)
-    assert RAISED not in account.tags(group)
+    until(lambda: RAISED not in account.tags(group), "the mark is gone")
     pool.await_status(desired=0, min=0)
     assert pool.placeholders() == []
 
