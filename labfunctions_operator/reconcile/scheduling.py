@@ -93,6 +93,8 @@ def reconcile_schedule(
     ledger = take_stock(status, mine, known, now)
     record = _record(workflow, known, ledger, now)
     ticks = _ticks(workflow, record, ledger, now, handed_over)
+    if status.schedule is None and (ticks.run or ticks.missed):
+        ticks = _put_off(ticks, now)
     live = sorted(
         [
             *((run.tick, run.name) for run in ledger.live),
@@ -165,6 +167,15 @@ def _ticks(
     until = max(handed_over, *(tick for tick in ledger.ticks if tick <= now), min(since, now))
     found = due(spec, table, identity, since, until, ledger.ticks)
     return _awaited(workflow, ledger, _admit(workflow, record, ledger, found), now)
+
+
+def _put_off(ticks: _Ticks, now: datetime) -> _Ticks:
+    """Leave ticks for the next look.
+
+    Until a status says since when the schedule counts, a Run is the only sign of that: whoever
+    made one and died would have the ticks before it forgotten.
+    """
+    return _Ticks(next=ticks.next, wake=now)
 
 
 def _stopped(spec: ScheduleSpec, runs: int) -> Problem | None:

@@ -1,11 +1,12 @@
 """What a schedule does: case by case."""
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from objects import NOW, stamp
-from workflow_world import Died, WorkflowWorld, minute, scheduled
+from workflow_world import MINUTELY, Died, WorkflowWorld, minute, scheduled
 
 from labfunctions_operator.api.schedule import MAX_ACTIVE
 from labfunctions_operator.reconcile.schedule import LOOK_BACK
@@ -450,3 +451,19 @@ def test_a_status_that_somebody_has_written_stops_nothing(garbage: dict[str, Any
     world.pass_time(60)
     world.settle()
     assert list(world.made) == [FIRST, run_of(1)]
+
+
+@pytest.mark.parametrize("lives", [0, 1, 2, 3])
+@pytest.mark.parametrize("policy", ["None", "Latest", "All"])
+def test_ticks_before_its_first_status_are_counted_whoever_dies(policy: str, lives: int) -> None:
+    ends = []
+    for dies_after in (None, lives):
+        world = WorkflowWorld(schedule=MINUTELY, catchUp={"policy": policy, "max": 3})
+        world.pass_time(1000)
+        world.lives = dies_after
+        with suppress(Died):
+            world.step()
+        world.lives = None
+        world.settle()
+        ends.append((world.status, world.made))
+    assert ends[0] == ends[1]

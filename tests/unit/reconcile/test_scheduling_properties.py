@@ -142,7 +142,6 @@ def test_the_order_in_which_runs_are_seen_does_not_matter(world: WorkflowWorld, 
 def test_killed_at_any_write_it_comes_to_the_same(
     world: WorkflowWorld, lives: int, seconds: int
 ) -> None:
-    world.settle()
     world.pass_time(seconds)
     twin = WorkflowWorld()
     for name in ("obj", "runs", "made", "now", "spec"):
