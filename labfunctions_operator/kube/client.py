@@ -1,45 +1,26 @@
-"""A client of the API server with a bounded number of requests and a few exact verbs.
+"""A client of the API server: a few exact verbs, over plain dictionaries."""
 
-It borrows configuration, credentials and transport from `kubernetes.aio` and speaks plain
-dictionaries, as the operator handles kinds that the generated models do not know.
-"""
-
-import asyncio
 import json
-import os
 import random
-from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Self
-from urllib.parse import urlencode
+from typing import Any, NamedTuple
 
-import aiohttp
-from kubernetes.aio import config as kubeconfigs
-from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.client.rest import RESTClientObject
-
-from labfunctions_operator.errors import InvalidSpec, NotFound, Transient
-from labfunctions_operator.kube.events import COMPONENT, build_event
+from labfunctions_operator.api.labels import FIELD_MANAGER
+from labfunctions_operator.errors import InvalidSpec, NotFound
+from labfunctions_operator.kube.connection import Connection, Object
+from labfunctions_operator.kube.events import build_event
 from labfunctions_operator.kube.failures import AlreadyExists, Conflict, TooManyRequests, failure_of
 from labfunctions_operator.kube.resources import Resource, find_resource
 from labfunctions_operator.reconcile.plan import Event, Manifest, Ref
 
-Object = dict[str, Any]
-
-FIELD_MANAGER = "labfunctions"
-MAX_IN_FLIGHT = 32
 PAGE = 500
-REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
-# Bookmarks come once a minute on a live watch.
-WATCH_SILENCE = 70.0
+# Drawn for each watch, so that they do not all end at once.
 WATCH_SECONDS = (270, 330)
 
-_JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"
 _JSON_PATCH = "application/json-patch+json"
-_BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 class ListResult(NamedTuple):
@@ -49,54 +30,13 @@ class ListResult(NamedTuple):
     resource_version: str
 
 
-class KubeClient:
-    """Talks to one API server; every failure is one of ours (`errors`, `kube.failures`).
-
-    Attributes:
-        requests: How many requests ended, by verb and HTTP code; code 0 had no answer.
-    """
-
-    def __init__(self, configuration: Configuration) -> None:
-        self.requests: Counter[tuple[str, int]] = Counter()
-        self._configuration: Any = configuration
-        self._rest: Any = RESTClientObject(configuration)
-        self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
-        self._refresh: asyncio.Task[None] | None = None
-
-    @classmethod
-    async def connect(cls, kubeconfig: str | None = None) -> Self:
-        """Return a client of the cluster around us, or of the kubeconfig's current context.
-
-        Args:
-            kubeconfig: Path of a kubeconfig. Without it the pod's service account is used, or,
-                outside of a pod, the file that kubectl would use.
-        """
-        configuration: Any = Configuration()
-        configs: Any = kubeconfigs
-        if kubeconfig is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
-            # This one rereads the projected token, which rotates, once a minute.
-            configs.load_incluster_config(configuration)
-            return cls(configuration)
-        loader = await configs.load_kube_config(
-            config_file=kubeconfig, client_configuration=configuration, persist_config=False
-        )
-        client = cls(configuration)
-        # Ends at once unless the kubeconfig gets its tokens from a plugin.
-        client._refresh = asyncio.create_task(configs.refresh_token(loader, configuration))
-        return client
-
-    async def close(self) -> None:
-        """Close all connections; open watches end."""
-        if self._refresh:
-            self._refresh.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._refresh
-        await self._rest.close()
+class KubeClient(Connection):
+    """Reads and writes objects."""
 
     async def get(self, api_version: str, kind: str, namespace: str, name: str) -> Object:
         """Return one object, or raise NotFound."""
         path = find_resource(api_version, kind).path(namespace=namespace, name=name)
-        return await self._request("get", "GET", path)
+        return await self.request("get", "GET", path)
 
     async def list(
         self,
@@ -116,7 +56,7 @@ class KubeClient:
         }
         items: list[Object] = []
         while True:
-            page = await self._request("list", "GET", path, query=query)
+            page = await self.request("list", "GET", path, query=query)
             items += (_typed(item, resource) for item in page.get("items") or ())
             query["continue"] = page["metadata"].get("continue") or ""
             if not query["continue"]:
@@ -139,29 +79,15 @@ class KubeClient:
             "timeoutSeconds": str(random.randint(*WATCH_SECONDS)),
         }
         what = f"watch {resource.plural}"
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=WATCH_SILENCE)
-        try:
-            response = await self._send(
-                "GET", resource.path(), query=query, content_type=_JSON, limits=limits
-            )
-            try:
-                self.requests["watch", response.status] += 1
-                if response.status >= 400:
-                    raise failure_of(what, response.status, await response.read(), response.headers)
-                async for line in response.content:
-                    yield _parse_event(what, line)
-            finally:
-                response.close()
-        except aiohttp.SocketTimeoutError:
-            return
-        except (*_BROKEN, ValueError) as error:
-            raise Transient(f"{what}: {_describe(error)}") from error
+        async with aclosing(self.stream(what, resource.path(), query)) as events:
+            async for event in events:
+                yield _read_event(what, event)
 
     async def create(self, manifest: Manifest) -> Object:
         """Create an object, or raise AlreadyExists."""
         metadata = manifest["metadata"]
         resource = find_resource(manifest["apiVersion"], manifest["kind"])
-        return await self._request(
+        return await self.request(
             "create",
             "POST",
             resource.path(namespace=metadata.get("namespace")),
@@ -177,7 +103,7 @@ class KubeClient:
         """
         metadata = manifest["metadata"]
         resource = find_resource(manifest["apiVersion"], manifest["kind"])
-        return await self._request(
+        return await self.request(
             "apply",
             "PATCH",
             resource.path(namespace=metadata.get("namespace"), name=metadata["name"]),
@@ -232,7 +158,7 @@ class KubeClient:
     async def _patch(self, verb: str, path: str, operations: Sequence[Object]) -> Object:
         """Send a JSON patch that begins with a test of the uid."""
         try:
-            return await self._request(
+            return await self.request(
                 verb,
                 "PATCH",
                 path,
@@ -265,7 +191,7 @@ class KubeClient:
         if ref.uid:
             options["preconditions"] = {"uid": ref.uid}
         try:
-            answer = await self._request("delete", "DELETE", path, body=options)
+            answer = await self.request("delete", "DELETE", path, body=options)
         except NotFound:
             return None
         except Conflict as error:
@@ -288,74 +214,15 @@ class KubeClient:
         if ref.uid:
             body["deleteOptions"] = {"preconditions": {"uid": ref.uid}}
         try:
-            await self._request("evict", "POST", path, body=body)
+            await self.request("evict", "POST", path, body=body)
         except NotFound:
             return True
         except TooManyRequests:
             return False
         return True
 
-    async def _request(
-        self,
-        verb: str,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Any = None,
-        content_type: str = _JSON,
-    ) -> Object:
-        what = f"{verb} {path}"
-        code = 0
-        async with self._slots:
-            try:
-                response = await self._send(
-                    method,
-                    path,
-                    query=query or {},
-                    body=body,
-                    content_type=content_type,
-                    limits=REQUEST_TIMEOUT,
-                )
-                content = await response.read()
-                code = response.status
-            except _BROKEN as error:
-                raise Transient(f"{what}: {_describe(error)}") from error
-            finally:
-                self.requests[verb, code] += 1
-        if code >= 400:
-            raise failure_of(what, code, content, response.headers)
-        answer: Object = json.loads(content)
-        return answer
 
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        content_type: str,
-        limits: aiohttp.ClientTimeout,
-        body: Any = None,
-    ) -> aiohttp.ClientResponse:
-        headers = {"Accept": _JSON, "Content-Type": content_type, "User-Agent": COMPONENT}
-        for credential in (await self._configuration.auth_settings()).values():
-            headers[credential["key"]] = credential["value"]
-        url = f"{self._configuration.host}{path}"
-        arguments = urlencode({key: value for key, value in query.items() if value})
-        answer = await self._rest.request(
-            method,
-            f"{url}?{arguments}" if arguments else url,
-            headers=headers,
-            body=body,
-            _request_timeout=limits,
-        )
-        response: aiohttp.ClientResponse = answer.response
-        return response
-
-
-def _parse_event(what: str, line: bytes) -> tuple[str, Object]:
-    event = json.loads(line)
+def _read_event(what: str, event: Object) -> tuple[str, Object]:
     if event["type"] != "ERROR":
         return event["type"], event["object"]
     code = event["object"].get("code") or 500
@@ -365,7 +232,3 @@ def _parse_event(what: str, line: bytes) -> tuple[str, Object]:
 def _typed(item: Object, resource: Resource) -> Object:
     """Lists leave out what each of their items is."""
     return {"apiVersion": resource.api_version, "kind": resource.kind, **item}
-
-
-def _describe(error: BaseException) -> str:
-    return str(error) or type(error).__name__

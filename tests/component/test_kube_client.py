@@ -17,7 +17,8 @@ from dev.cluster.controlplane import ControlPlane
 from dev.cluster.kubectl import Kubectl
 from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
 from labfunctions_operator.kube import client as client_module
-from labfunctions_operator.kube.client import MAX_IN_FLIGHT, KubeClient
+from labfunctions_operator.kube.client import KubeClient
+from labfunctions_operator.kube.connection import MAX_IN_FLIGHT
 from labfunctions_operator.kube.failures import AlreadyExists, Conflict
 from labfunctions_operator.kube.resources import CONFIG_MAPS, JOBS, NODES
 from labfunctions_operator.reconcile.plan import Event, Ref
