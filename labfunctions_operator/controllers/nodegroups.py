@@ -51,7 +51,7 @@ class NodeGroups:
         group = parse(NodeGroup, obj)
         seen = NodeGroupObserved()
         if self._settings.autoscaling.enabled:
-            seen = await self._observe(key, group)
+            seen = await self.observe(key, group)
         decided = reconcile_node_group(group, seen, self._settings, now)
         try:
             await self._executor.execute(with_story(decided.plan, obj), obj)
@@ -71,7 +71,8 @@ class NodeGroups:
         """Drop what is known of a group that is gone."""
         self._pools.forget(key)
 
-    async def _observe(self, key: Key, group: NodeGroup) -> NodeGroupObserved:
+    async def observe(self, key: Key, group: NodeGroup) -> NodeGroupObserved:
+        """Return what exists around a NodeGroup."""
         nodes = self._world.nodes(group.spec.labels)
         names = [node["metadata"]["name"] for node in nodes]
         return NodeGroupObserved(

@@ -10,42 +10,34 @@ from labfunctions_operator.api import labels
 from labfunctions_operator.api.backfill import Backfill
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project
-from labfunctions_operator.api.run import Phase, Run, Snapshot
+from labfunctions_operator.api.run import Run
 from labfunctions_operator.api.types import LocalRef
-from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS, Workflow
+from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.controllers.archive import Archive
 from labfunctions_operator.controllers.clock import Clock
 from labfunctions_operator.controllers.cron_jobs import CronJobs
 from labfunctions_operator.controllers.executor import Executor
-from labfunctions_operator.controllers.grants import Grants
-from labfunctions_operator.controllers.inquiry import Inquiry
 from labfunctions_operator.controllers.nodegroups import NodeGroups
 from labfunctions_operator.controllers.notifier import Notifier
 from labfunctions_operator.controllers.past import PastReader
-from labfunctions_operator.controllers.reports import Reports
+from labfunctions_operator.controllers.run_observer import RunObserver
 from labfunctions_operator.controllers.source import SourceTracker
 from labfunctions_operator.controllers.world import Object, World
-from labfunctions_operator.desired.run_job import Grant
 from labfunctions_operator.errors import Denied, InvalidSpec, NotFound
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.failures import Conflict
-from labfunctions_operator.reconcile.attempt import next_number
 from labfunctions_operator.reconcile.backfill import (
     BackfillObserved,
     find_obstacle,
     reconcile_backfill,
 )
-from labfunctions_operator.reconcile.execution import merge_execution, with_defaults
+from labfunctions_operator.reconcile.execution import merge_execution
 from labfunctions_operator.reconcile.invalid import refuse
 from labfunctions_operator.reconcile.notify import Outcome, announce, is_pending
 from labfunctions_operator.reconcile.plan import Key, Plan
-from labfunctions_operator.reconcile.pods import is_over
 from labfunctions_operator.reconcile.project import ProjectObserved, reconcile_project
-from labfunctions_operator.reconcile.run import (
-    RunObserved,
-    is_waiting_for_attempt,
-    reconcile_run,
-)
+from labfunctions_operator.reconcile.run import reconcile_run
+from labfunctions_operator.reconcile.run_observed import RunObserved
 from labfunctions_operator.reconcile.story import with_story
 from labfunctions_operator.reconcile.workflow import WorkflowObserved, reconcile_workflow
 from labfunctions_operator.settings import Settings
@@ -64,8 +56,7 @@ class Reconcilers:
         client: KubeClient,
         world: World,
         sources: SourceTracker,
-        grants: Grants,
-        reports: Reports,
+        runs: RunObserver,
         cron_jobs: CronJobs,
         archive: Archive,
         past: PastReader,
@@ -78,8 +69,7 @@ class Reconcilers:
         self._client = client
         self._world = world
         self._sources = sources
-        self._grants = grants
-        self._reports = reports
+        self._runs = runs
         self._cron_jobs = cron_jobs
         self._archive = archive
         self._past = past
@@ -88,7 +78,6 @@ class Reconcilers:
         self._node_groups = node_groups
         self._settings = settings
         self._clock = clock
-        self._inquiry = Inquiry(client, clock)
 
     async def reconcile(self, key: Key) -> float | None:
         """Reconcile one object; return the seconds until it wants to be looked at again."""
@@ -237,17 +226,7 @@ class Reconcilers:
         run = parse(Run, obj)
         if run.is_finished:
             return self._ended_run(key, obj, run)
-        seen = replace(self._observe_run(key, run), ahead=self._world.ahead(obj))
-        if any(is_over(pod) for pod in seen.pods):
-            seen = replace(seen, before=self._last_end(key, run))
-        if seen.pods:
-            seen = replace(
-                seen,
-                event=await self._inquiry.start_event(key.namespace, seen.pods),
-                node_silent=await self._inquiry.node_is_silent(seen.pods),
-            )
-        elif seen.jobs:
-            seen = replace(seen, refusal=await self._inquiry.refusal(key.namespace, seen.jobs))
+        seen = await self._runs.observe(key, obj, run)
         return reconcile_run(run, seen, self._settings, self._clock())
 
     def _ended_run(self, key: Key, obj: Object, run: Run) -> Plan:
@@ -261,78 +240,6 @@ class Reconcilers:
         if plan.delete and self._world.is_awaited(obj):
             return Plan(requeue_after=COUNT_SECONDS)
         return plan
-
-    def _last_end(self, key: Key, run: Run) -> Phase | None:
-        workflow = run.spec.workflow_ref
-        return self._world.last_end(key.namespace, workflow.name) if workflow else None
-
-    def _observe_run(self, key: Key, run: Run) -> RunObserved:
-        jobs, pods = self._cron_jobs.attempts(run)
-        jobs += self._world.labelled("Job", labels.RUN, key.name, key.namespace)
-        pods += self._world.labelled("Pod", labels.RUN, key.name, key.namespace)
-        attempt = next_number(run, jobs)
-        progress = self._reports.progress(run.metadata.uid, attempt - 1)
-        if run.status.attempts and not is_waiting_for_attempt(run):
-            return RunObserved(jobs=jobs, pods=pods, progress=progress)
-        if attempt > 1:
-            return RunObserved(
-                jobs=jobs, pods=pods, progress=progress, grant=self._regrant(run, attempt)
-            )
-        if run.spec.from_run:
-            return self._observe_repeat(key, run, run.spec.from_run, jobs=jobs, pods=pods)
-        found = None
-        if run.spec.workflow_ref:
-            found = self._world.workflow(key.namespace, run.spec.workflow_ref.name)
-        workflow = found if isinstance(found, Workflow) else None
-        execution = merge_execution(run, workflow)
-        if execution.project_ref is None:
-            return RunObserved(workflow=found, jobs=jobs, pods=pods)
-        name = execution.project_ref.name
-        project = self._world.project(key.namespace, name)
-        if isinstance(project, Project):
-            execution = with_defaults(execution, project)
-        source = self._sources.view(Key("Project", key.namespace, name))
-        # A source that is not followed is never read.
-        followed = isinstance(project, Project) and not project.spec.suspend
-        return RunObserved(
-            workflow=found,
-            project=project,
-            source=source.snapshot,
-            source_pending=followed and not source.tried,
-            node_group=self._world.node_group(execution.node_group or ""),
-            jobs=jobs,
-            pods=pods,
-            grant=self._grants.grant(
-                run,
-                project=name,
-                workflow=workflow.metadata.name if workflow else None,
-                attempt=attempt,
-                timeout=execution.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
-            ),
-        )
-
-    def _observe_repeat(
-        self, key: Key, run: Run, name: str, *, jobs: list[Object], pods: list[Object]
-    ) -> RunObserved:
-        origin = self._world.run(key.namespace, name)
-        grant = None
-        if isinstance(origin, Run) and (snapshot := origin.status.snapshot):
-            grant = self._grant(run, snapshot, 1)
-        return RunObserved(origin=origin, jobs=jobs, pods=pods, grant=grant)
-
-    def _grant(self, run: Run, snapshot: Snapshot, attempt: int) -> Grant:
-        return self._grants.grant(
-            run,
-            project=snapshot.project,
-            workflow=snapshot.workflow,
-            attempt=attempt,
-            timeout=snapshot.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
-        )
-
-    def _regrant(self, run: Run, attempt: int) -> Grant | None:
-        """Sign for a retry, which runs what the first attempt ran."""
-        snapshot = run.status.snapshot
-        return self._grant(run, snapshot, attempt) if snapshot else None
 
     def _certificate(self) -> dict[str, str]:
         """Read the builder's client certificate anew each time: it may be rotated under us."""

@@ -125,14 +125,7 @@ def adopt(workflow: Workflow, jobs: Iterable[Object], over: Collection[str]) -> 
 
 def job_ref(job: Object) -> Ref:
     """Name a Job, and no other one of its name, for deletion."""
-    meta = job["metadata"]
-    return Ref(
-        api_version="batch/v1",
-        kind="Job",
-        namespace=meta["namespace"],
-        name=meta["name"],
-        uid=meta["uid"],
-    )
+    return Ref.to("batch/v1", "Job", job["metadata"])
 
 
 def _is_settled(tick: datetime, since: datetime | None) -> bool:

@@ -79,7 +79,7 @@ def hand_over(
     if existing and existing["metadata"].get("deletionTimestamp"):
         return Handover()
     if not _is_wanted(workflow) or (existing and _is_another(existing, workflow)):
-        return Handover(delete=(_ref(existing),) if existing else ())
+        return Handover(delete=_without_its_jobs(existing) if existing else ())
     if existing is None and _must_wait(workflow, runs):
         return Handover()
     since = parse_time(existing["metadata"]["creationTimestamp"]) if existing else None
@@ -132,13 +132,5 @@ def _next_run(workflow: Workflow) -> Run:
     )
 
 
-def _ref(cron_job: Object) -> Ref:
-    meta = cron_job["metadata"]
-    return Ref(
-        api_version="batch/v1",
-        kind="CronJob",
-        namespace=meta["namespace"],
-        name=meta["name"],
-        uid=meta["uid"],
-        orphan=True,
-    )
+def _without_its_jobs(cron_job: Object) -> tuple[Ref, ...]:
+    return (Ref.to("batch/v1", "CronJob", cron_job["metadata"], orphan=True),)

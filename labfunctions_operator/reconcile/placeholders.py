@@ -78,11 +78,4 @@ def _worth(pod: Object, free: Sequence[str]) -> tuple[int, str]:
 
 
 def _ref(obj: Object) -> Ref:
-    metadata = obj["metadata"]
-    return Ref(
-        api_version=obj.get("apiVersion", "v1"),
-        kind=obj.get("kind", "Pod"),
-        namespace=metadata["namespace"],
-        name=metadata["name"],
-        uid=metadata.get("uid"),
-    )
+    return Ref.to(obj.get("apiVersion", "v1"), obj.get("kind", "Pod"), obj["metadata"])

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 Manifest = Mapping[str, Any]
 
@@ -29,6 +29,20 @@ class Ref:
     name: str
     uid: str | None = None
     orphan: bool = False
+
+    @classmethod
+    def to(
+        cls, api_version: str, kind: str, metadata: Mapping[str, Any], *, orphan: bool = False
+    ) -> Self:
+        """Name the very object with this metadata, or by name alone what was not read yet."""
+        return cls(
+            api_version=api_version,
+            kind=kind,
+            namespace=metadata.get("namespace", ""),
+            name=metadata["name"],
+            uid=metadata.get("uid"),
+            orphan=orphan,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,10 +67,11 @@ def release_nodes(
         if any(is_work(pod) for pod in left):
             apply.append(_uncordoned(node))
         elif left:
-            evict += [_ref("Pod", p) for p in left if not p["metadata"].get("deletionTimestamp")]
+            asked = [p["metadata"] for p in left if not p["metadata"].get("deletionTimestamp")]
+            evict += [Ref.to("v1", "Pod", metadata) for metadata in asked]
             waits.append(now + RECHECK)
         elif not node["metadata"].get("deletionTimestamp"):
-            delete.append(_ref("Node", node))
+            delete.append(Ref.to("v1", "Node", node["metadata"]))
     return Release(
         apply=tuple(apply),
         evict=tuple(evict),
@@ -115,17 +116,6 @@ def _must_leave(pod: Object) -> bool:
     owners = {owner.get("kind") for owner in metadata.get("ownerReferences") or ()}
     is_mirror = _MIRROR in (metadata.get("annotations") or {})
     return not is_over(pod) and not is_mirror and "DaemonSet" not in owners
-
-
-def _ref(kind: str, obj: Object) -> Ref:
-    metadata = obj["metadata"]
-    return Ref(
-        api_version="v1",
-        kind=kind,
-        namespace=metadata.get("namespace", ""),
-        name=metadata["name"],
-        uid=metadata["uid"],
-    )
 
 
 def _name(obj: Object) -> str:

@@ -15,6 +15,7 @@ from labfunctions_operator.reconcile.verdict import SUCCEEDED, Verdict
 
 SUCCEEDED_CONDITION = "Succeeded"
 CANCELLED = "Cancelled"
+RETRYING = "Retrying"
 
 
 def run_status(

@@ -9,6 +9,8 @@ from labfunctions_operator.reconcile.attempt import Current
 from labfunctions_operator.reconcile.pods import Waiting, is_over
 from labfunctions_operator.reconcile.verdict import lost_in
 
+# A pod that starts in this time goes from nothing to Running in one write.
+START_GRACE = timedelta(seconds=4)
 PROGRESS_INTERVAL = timedelta(seconds=60)
 # How often to ask for the node of a pod that must end and does not.
 NODE_INTERVAL = timedelta(seconds=30)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from labfunctions_operator.controllers.operator import Operator
+from labfunctions_operator.controllers.wiring import Parts
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.resources import BACKFILLS, PROJECTS, RUNS, WORKFLOWS, Resource
 from labfunctions_operator.reconcile.plan import Key
@@ -60,14 +60,12 @@ class MortalOperator:
 
     def __init__(self, client: KubeClient, settings: Settings, clock: Clock) -> None:
         self._client = client
-        self._operator = Operator(client, settings, clock=clock)
-        self._world = self._operator._world
         self._has_read = asyncio.Event()
-        self._operator._past._on_read = lambda _: self._has_read.set()
+        self._parts = Parts(client, settings, clock=clock, wake=self._wake)
+        self._world = self._parts.world
 
     async def close(self) -> None:
-        await self._operator._sources.close()
-        await self._operator._past.close()
+        await self._parts.close()
 
     async def look(self, *resources: Resource) -> None:
         """See what exists of some kinds, or of all."""
@@ -77,7 +75,7 @@ class MortalOperator:
 
     async def reconcile(self, namespace: str, name: str, kind: str = "Workflow") -> float | None:
         key = Key(kind, namespace, name)
-        return await self._operator._reconcilers.reconcile(key)
+        return await self._parts.reconcilers.reconcile(key)
 
     async def settle(self, namespace: str, name: str) -> None:
         await self.look()
@@ -91,6 +89,10 @@ class MortalOperator:
         found = self._world.get(Key("Backfill", namespace, name))
         if found and "completionTime" not in found["status"]:
             await self._has_read.wait()
+
+    def _wake(self, key: Key) -> None:
+        if key.kind == "Backfill":
+            self._has_read.set()
 
 
 def end_run(api: Api, namespace: str, name: str, phase: str = "Succeeded") -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 from objects import Object, make_node_group, make_object, make_settings, stamp
 
+from labfunctions_operator.controllers.dependents import Dependents
 from labfunctions_operator.controllers.nodegroups import NodeGroups
 from labfunctions_operator.controllers.pools import Pools
 from labfunctions_operator.controllers.world import World
@@ -29,8 +30,8 @@ POD_SPEC = {
 _versions = itertools.count(1)
 
 
-def world_of(*objects: Object, autoscaling: bool = True) -> World:
-    world = World(autoscaling=autoscaling)
+def world_of(*objects: Object) -> World:
+    world = World()
     for obj in objects:
         obj["metadata"]["resourceVersion"] = str(next(_versions))
         assert world.caches[obj["kind"]].upsert(obj)
@@ -78,6 +79,10 @@ def waits(reason: str) -> Object:
     return {"phase": "Pending", "conditions": [{**condition, "lastTransitionTime": stamp()}]}
 
 
+def concerned(world: World, obj: Object, *, autoscaling: bool = True) -> list[Key]:
+    return Dependents(world, autoscaling=autoscaling).concerned(obj)
+
+
 async def observe(world: World) -> NodeGroupObserved:
     groups = NodeGroups(
         client=cast(Any, None),
@@ -86,7 +91,7 @@ async def observe(world: World) -> NodeGroupObserved:
         executor=cast(Any, None),
         settings=make_settings(autoscaling={"enabled": True}),
     )
-    return await groups._observe(GROUP, make_node_group(labels={"pool": "gpu", "zone": "a"}))
+    return await groups.observe(GROUP, make_node_group(labels={"pool": "gpu", "zone": "a"}))
 
 
 @pytest.mark.parametrize(
@@ -217,19 +222,19 @@ async def test_images_are_those_of_its_workflows_the_next_tick_first() -> None:
     ids=lambda obj: str(obj["kind"]),
 )
 def test_what_changes_a_groups_count_wakes_it(obj: Object) -> None:
-    assert GROUP in world_of(group()).concerned(obj)
+    assert GROUP in concerned(world_of(group()), obj)
     if obj["kind"] != "Node":  # nobody follows nodes then
-        assert GROUP not in world_of(group(), autoscaling=False).concerned(obj)
+        assert GROUP not in concerned(world_of(group()), obj, autoscaling=False)
 
 
 def test_other_nodes_wake_nobody() -> None:
     node = plain("Node", "n", {}, {"pool": "gpu", "zone": "b"})
-    assert world_of(group()).concerned(node) == []
+    assert concerned(world_of(group()), node) == []
 
 
 def test_a_group_that_appears_wakes_the_runs_that_miss_it() -> None:
     missing = run("missing", nodeGroup="gpu", status=waits("NodeGroupNotFound"))
     other = run("other", nodeGroup="gpu", status=waits("Unschedulable"))
     elsewhere = run("elsewhere", nodeGroup="cpu", status=waits("NodeGroupNotFound"))
-    keys = world_of(missing, other, elsewhere).concerned(group())
+    keys = concerned(world_of(missing, other, elsewhere), group())
     assert keys == [GROUP, Key("Run", "team", "missing")]

@@ -24,11 +24,9 @@ from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.attempt import next_number
 from labfunctions_operator.reconcile.plan import Event, Plan
 from labfunctions_operator.reconcile.pods import PodEvent
-from labfunctions_operator.reconcile.run import (
-    RunObserved,
-    is_waiting_for_attempt,
-    reconcile_run,
-)
+from labfunctions_operator.reconcile.run import reconcile_run
+from labfunctions_operator.reconcile.run_observed import RunObserved
+from labfunctions_operator.reconcile.run_start import is_waiting_for_attempt
 from labfunctions_operator.reconcile.source import SourceSnapshot
 
 IMAGE = "localhost:30500/team/demo@sha256:0a"

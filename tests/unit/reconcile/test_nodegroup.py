@@ -13,8 +13,9 @@ from nodegroup_world import (
 )
 from objects import NOW, make_node_group, make_settings, stamp
 
+from labfunctions_operator.reconcile.decision import DECISIONS_AN_HOUR
 from labfunctions_operator.reconcile.demand import NodeGroupObserved
-from labfunctions_operator.reconcile.nodegroup import DECISIONS_AN_HOUR, reconcile_node_group
+from labfunctions_operator.reconcile.nodegroup import reconcile_node_group
 from labfunctions_operator.reconcile.nodes import GroupSize, PoolView
 from labfunctions_operator.reconcile.plan import Problem
 

@@ -18,7 +18,8 @@ from labfunctions_operator.reconcile.notify import (
     with_outcomes,
 )
 from labfunctions_operator.reconcile.plan import Plan
-from labfunctions_operator.reconcile.run import RunObserved, reconcile_run
+from labfunctions_operator.reconcile.run import reconcile_run
+from labfunctions_operator.reconcile.run_observed import RunObserved
 from labfunctions_operator.reconcile.workflow import WorkflowObserved, reconcile_workflow
 
 SENT, GONE = Outcome(state="Sent"), Outcome(state="Failed", message="404")

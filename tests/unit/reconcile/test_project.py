@@ -18,7 +18,7 @@ from world import job_gone, job_too_late, pod_fails, pod_succeeds
 from labfunctions_operator.api.project import Runtime
 from labfunctions_operator.desired.build_job import BuildInputs
 from labfunctions_operator.reconcile.plan import Problem
-from labfunctions_operator.reconcile.project import build_inputs
+from labfunctions_operator.reconcile.runtime import build_inputs
 
 
 def test_a_new_project_resolves_its_ref_first() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from objects import NOW, Object, make_object, uid_of
 
 from labfunctions_operator.api.times import rfc3339
+from labfunctions_operator.controllers.dependents import Dependents
 from labfunctions_operator.controllers.world import World
 from labfunctions_operator.reconcile.plan import Key
 
@@ -43,24 +44,29 @@ def run(minutes: int) -> Key:
 
 def test_a_run_of_a_schedule_concerns_its_workflow() -> None:
     world = world_of(scheduled(1), scheduled(2), scheduled(3))
-    assert world.concerned(scheduled(2)) == [run(2), WORKFLOW]
+    assert Dependents(world).concerned(scheduled(2)) == [run(2), WORKFLOW]
 
 
 def test_one_that_ends_concerns_the_first_in_the_queue_and_the_next_one() -> None:
     world = world_of(*(scheduled(n) for n in (1, 2, 4, 5)), scheduled(3, phase="Cancelled"))
-    assert world.concerned(scheduled(3, phase="Cancelled")) == [run(3), WORKFLOW, run(1), run(4)]
+    assert Dependents(world).concerned(scheduled(3, phase="Cancelled")) == [
+        run(3),
+        WORKFLOW,
+        run(1),
+        run(4),
+    ]
 
 
 def test_one_that_is_deleted_concerns_them_too() -> None:
     world = world_of(scheduled(2), scheduled(3))
-    assert world.concerned(scheduled(1)) == [run(1), WORKFLOW, run(2)]
+    assert Dependents(world).concerned(scheduled(1)) == [run(1), WORKFLOW, run(2)]
 
 
 def test_one_made_by_hand_concerns_nobody_and_is_in_no_queue() -> None:
     annotated = {"annotations": {"labfunctions.io/scheduled-at": rfc3339(NOW)}}
     for obj in (by_hand(), by_hand(**annotated)):
         world = world_of(scheduled(2), obj)
-        assert world.concerned(obj) == [Key("Run", "team", "by-hand")]
+        assert Dependents(world).concerned(obj) == [Key("Run", "team", "by-hand")]
         assert world.ahead(obj) is None
         assert world.ahead(scheduled(2)) is None
         assert [r.name for r in world.scheduled_runs("team", "report")] == ["report-2"]

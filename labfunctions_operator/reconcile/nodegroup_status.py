@@ -1,0 +1,185 @@
+"""What a NodeGroup's status says: numbers, conditions, and in one line why it has its size."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from labfunctions_operator.api.conditions import find_condition, set_condition
+from labfunctions_operator.api.nodegroup import Decision, NodeGroup, NodeGroupStatus
+from labfunctions_operator.api.times import rfc3339
+from labfunctions_operator.api.types import Condition
+from labfunctions_operator.reconcile.bounds import DRIFTED, Wanted
+from labfunctions_operator.reconcile.decision import DECISIONS_AN_HOUR, Decided
+from labfunctions_operator.reconcile.demand import Demand, NodeGroupObserved
+from labfunctions_operator.reconcile.nodes import PoolView
+from labfunctions_operator.reconcile.plan import Event, Problem
+from labfunctions_operator.reconcile.scaling import Size
+
+READY = "Ready"
+SCALING_ACTIVE = "ScalingActive"
+AT_LIMIT = "AtLimit"
+STALLED = "Stalled"
+
+
+class _Fact(NamedTuple):
+    """What a condition says."""
+
+    type: str
+    status: bool | None
+    reason: str
+    message: str
+
+
+def node_group_status(
+    group: NodeGroup,
+    seen: NodeGroupObserved,
+    decided: Decided,
+    wanted: Wanted,
+    *,
+    now: datetime,
+) -> NodeGroupStatus:
+    """Return the whole status of a group that is sized."""
+    load = decided.demand.load
+    last = group.status.last_decision
+    if decided.is_news:
+        last = Decision(
+            at=rfc3339(now), from_size=decided.before, to=decided.desired, why=decided.size.why
+        )
+    return NodeGroupStatus(
+        observed_generation=group.metadata.generation,
+        provider=group.spec.provider.name,
+        min=wanted.wanted.min if wanted.wanted else decided.size.floor.min,
+        max=wanted.wanted.max if wanted.wanted else group.spec.max,
+        desired=decided.desired,
+        ready=decided.demand.ready,
+        busy=load.busy,
+        idle=load.size - load.busy,
+        pending_runs=load.pending,
+        last_decision=last,
+        recent_decisions=decided.recent,
+        wanted=wanted.wanted,
+        written=wanted.written,
+        node_resources=dict(decided.demand.resources),
+        conditions=_with_facts(group, _facts(group, seen.pool, decided, wanted), now),
+    )
+
+
+def disabled_status(group: NodeGroup, now: datetime) -> NodeGroupStatus:
+    """Say that Runs are placed by the group, and that nobody sizes it."""
+    message = "Runs go to these nodes; autoscaling.enabled of the chart would size the group"
+    facts = [
+        _Fact(READY, True, "AutoscalingDisabled", message),
+        _Fact(SCALING_ACTIVE, False, "AutoscalingDisabled", message),
+    ]
+    return NodeGroupStatus(
+        observed_generation=group.metadata.generation,
+        provider=group.spec.provider.name,
+        conditions=_with_facts(group, facts, now),
+    )
+
+
+def _with_facts(group: NodeGroup, facts: Sequence[_Fact], now: datetime) -> list[Condition]:
+    conditions = group.status.conditions
+    for fact in facts:
+        conditions = set_condition(
+            conditions,
+            **fact._asdict(),
+            generation=group.metadata.generation,
+            now=now,
+        )
+    return list(conditions)
+
+
+def _facts(
+    group: NodeGroup, pool: PoolView | None, decided: Decided, wanted: Wanted
+) -> list[_Fact]:
+    problem = _problem(pool, decided, wanted)
+    unread = pool is not None and pool.size is None and problem is None
+    says = _explain(group, decided.demand, decided.size, decided.desired, decided.surplus)
+    ready = _Fact(READY, True, "Ready", says)
+    if problem:
+        ready = _Fact(READY, False, problem.reason, f"{problem.message}; {says}")
+    elif unread:
+        ready = _Fact(READY, None, "Reading", says)
+    drifted = _Fact(DRIFTED, False, "AsWritten", "")
+    if problem and problem.reason == DRIFTED:
+        drifted = _Fact(DRIFTED, True, DRIFTED, problem.message)
+    limited = _Fact(AT_LIMIT, False, "WithinLimits", "")
+    if decided.size.need > group.spec.max:
+        text = f"{decided.size.need} nodes are needed, max is {group.spec.max}"
+        limited = _Fact(AT_LIMIT, True, "TooManyRuns", text)
+    stalled = _Fact(STALLED, False, "Steady", "")
+    if decided.is_stalled:
+        stalled = _Fact(STALLED, True, "TooManyDecisions", _stalled_message())
+    return [ready, _active(group, problem, unread=unread), limited, drifted, stalled]
+
+
+def _active(group: NodeGroup, problem: Problem | None, *, unread: bool) -> _Fact:
+    if problem:
+        return _Fact(SCALING_ACTIVE, False, problem.reason, problem.message)
+    if group.spec.observe_only:
+        message = "spec.observeOnly is set: decisions are made and not carried out"
+        return _Fact(SCALING_ACTIVE, False, "ObserveOnly", message)
+    if unread:
+        message = "waiting for the provider's first answer"
+        return _Fact(SCALING_ACTIVE, False, "Reading", message)
+    return _Fact(SCALING_ACTIVE, True, "Active", "")
+
+
+def _problem(pool: PoolView | None, decided: Decided, wanted: Wanted) -> Problem | None:
+    if wanted.problem:
+        return wanted.problem
+    if pool is not None and pool.problem:
+        return pool.problem
+    if decided.is_stalled:
+        return Problem(reason=STALLED, message=_stalled_message())
+    return None
+
+
+def _stalled_message() -> str:
+    return f"{DECISIONS_AN_HOUR} decisions in an hour: the next one waits until that is over"
+
+
+def _explain(
+    group: NodeGroup, demand: Demand, size: Size, desired: int, surplus: Sequence[str]
+) -> str:
+    """Say in one line why a group has the size it has."""
+    parts = [f"{size.why}: {_count(desired, 'node')} wanted, {demand.load.size} there"]
+    if size.need > group.spec.max:
+        parts.append(f"max is {group.spec.max}")
+    elif size.need < desired and not surplus:
+        kept = "the last decision is recent" if size.stands_until else "idle nodes stay for a while"
+        parts.append(kept)
+    if demand.misfits:
+        parts.append(f"{_count(demand.misfits, 'waiting Run')} larger than any node of the group")
+    static = group.spec.provider.static
+    if static and desired > demand.load.size:
+        parts.append(f"add {_count(desired - demand.load.size, 'node')}")
+    if static and surplus:
+        parts.append(f"free to go: {', '.join(sorted(surplus))}")
+    return "; ".join(parts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def node_group_events(
+    group: NodeGroup, status: NodeGroupStatus, decided: Decided
+) -> tuple[Event, ...]:
+    """Tell of each decision, and of each change that somebody has to look at."""
+    events: list[Event] = []
+    last = status.last_decision
+    if last and decided.is_news:
+        reason = "ScaledUp" if last.to > last.from_size else "ScaledDown"
+        if group.spec.observe_only:
+            reason = f"Would{reason.replace('Scaled', 'Scale')}"
+        text = f"from {last.from_size} to {last.to}: {last.why}; {decided.demand.load.size} there"
+        events.append(Event(type="Normal", reason=reason, message=text))
+    for type in (DRIFTED, STALLED, AT_LIMIT):
+        new = find_condition(status.conditions, type)
+        old = find_condition(group.status.conditions, type)
+        if new and new.status == "True" and not (old and old.status == "True"):
+            kind = "Normal" if type == AT_LIMIT else "Warning"
+            events.append(Event(type=kind, reason=type, message=new.message))  # type: ignore[arg-type]
+    return tuple(events)
