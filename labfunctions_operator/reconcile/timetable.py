@@ -171,6 +171,7 @@ def _utc(text: str | None) -> datetime | None:
     return parse_time(text).astimezone(UTC).replace(microsecond=0) if text else None
 
 
+@lru_cache(maxsize=4096)
 def _normal(schedule: str) -> str:
     """Return five checked fields."""
     path, text = "spec.schedule", " ".join(schedule.split())

@@ -30,10 +30,13 @@ _BOUNDS = (
 )
 
 
+_CRDS = crds()
+
+
 @cache
 def schema_of(kind: str) -> Schema:
     """The whole schema of one of our kinds."""
-    [crd] = [c for c in crds().values() if c["spec"]["names"]["kind"] == kind]
+    [crd] = [c for c in _CRDS.values() if c["spec"]["names"]["kind"] == kind]
     schema: Schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     return schema
 

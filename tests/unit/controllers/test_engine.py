@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from virtual_loop import play
 
@@ -350,7 +350,6 @@ outcomes = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(actions=actions, outcomes=outcomes, workers=st.integers(1, 3))
 def test_engine_runs_every_enqueued_key_in_time_and_never_twice_at_once(
     actions: list[tuple[float, str, float]], outcomes: list[tuple[float, str]], workers: int

@@ -1,9 +1,16 @@
+from functools import cache
+
 import pytest
 
-from dev.simulation.days import DAY, MAX_NODES, POLICIES, arrivals, simulate
+from dev.simulation.days import DAY, MAX_NODES, POLICIES, Day, arrivals, simulate
 
 MORNING = 10 * 3600
 RUNS = [(at, seconds) for at, seconds in arrivals(1) if at < MORNING - 3600]
+
+
+@cache
+def morning(policy: str) -> Day:
+    return simulate(RUNS, policy, until=MORNING)
 
 
 def test_a_day_is_the_same_each_time() -> None:
@@ -14,7 +21,7 @@ def test_a_day_is_the_same_each_time() -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_each_run_gets_a_node_once_and_the_limit_holds(policy: str) -> None:
-    day = simulate(RUNS, policy, until=MORNING)
+    day = morning(policy)
     assert len(day.waits) == len(RUNS)
     assert max(day.nodes) <= MAX_NODES
     assert day.queue[-1] == 0
@@ -22,7 +29,5 @@ def test_each_run_gets_a_node_once_and_the_limit_holds(policy: str) -> None:
 
 
 def test_what_is_known_ahead_shortens_the_wait() -> None:
-    without, with_warmth = (
-        simulate(RUNS, policy, until=MORNING) for policy in ("demand", "demand, warm")
-    )
+    without, with_warmth = morning("demand"), morning("demand, warm")
     assert sum(with_warmth.waits) < sum(without.waits) / 2

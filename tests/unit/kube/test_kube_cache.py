@@ -204,9 +204,7 @@ class CacheAgainstServer(RuleBasedStateMachine):
         return {obj["metadata"]["name"]: obj for obj in self.cache.objects()}
 
 
-CacheAgainstServer.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=30, deadline=None
-)
+CacheAgainstServer.TestCase.settings = settings(stateful_step_count=30)
 TestCacheAgainstServer = CacheAgainstServer.TestCase
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cron_world import CronWorld, snapshot_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from objects import NOW, make_project, make_run, make_workflow, stamp
 from run_world import ready_project
@@ -217,7 +217,6 @@ def test_death_between_any_two_writes_of_an_adoption_changes_nothing(after: int)
 ACTS = st.lists(st.sampled_from(["flip", "operator", "controller", "minute", "half"]), max_size=40)
 
 
-@settings(max_examples=80)
 @given(ACTS)
 def test_switching_to_and_fro_doubles_nothing_and_loses_nothing(acts: list[str]) -> None:
     """Both are awake at least once before each next tick; in between, anything happens."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nodegroup_world import REMOTE, REQUESTS, NodeGroupWorld
 from objects import at, stamp
@@ -160,7 +160,6 @@ each_provider = pytest.mark.parametrize("provider", PROVIDERS)
 
 @each_provider
 @given(spec=SPECS, history=HISTORIES)
-@settings(max_examples=60, deadline=None)
 def test_no_node_of_a_run_goes_and_the_bounds_hold(
     provider: str, spec: Any, history: list[Any]
 ) -> None:
@@ -169,7 +168,6 @@ def test_no_node_of_a_run_goes_and_the_bounds_hold(
 
 @each_provider
 @given(spec=SPECS, history=HISTORIES)
-@settings(max_examples=60, deadline=None)
 def test_a_settled_world_is_left_alone_and_a_restart_changes_nothing(
     provider: str, spec: Any, history: list[Any]
 ) -> None:
@@ -183,7 +181,6 @@ def test_a_settled_world_is_left_alone_and_a_restart_changes_nothing(
 
 @each_provider
 @given(spec=SPECS, history=HISTORIES, runs=st.integers(1, 8))
-@settings(max_examples=60, deadline=None)
 def test_a_queue_is_never_starved(provider: str, spec: Any, history: list[Any], runs: int) -> None:
     """Whatever happened before, every Run that waits is served in the end."""
     world = world_after(spec, provider, history)
@@ -207,7 +204,6 @@ def test_a_queue_is_never_starved(provider: str, spec: Any, history: list[Any], 
 
 @each_provider
 @given(spec=SPECS, history=HISTORIES)
-@settings(max_examples=60, deadline=None)
 def test_an_empty_group_is_at_its_minimum_after_idle_and_cooldown(
     provider: str, spec: Any, history: list[Any]
 ) -> None:
@@ -228,7 +224,6 @@ def test_an_empty_group_is_at_its_minimum_after_idle_and_cooldown(
 
 
 @given(spec=SPECS, history=HISTORIES)
-@settings(max_examples=60, deadline=None)
 def test_the_order_in_which_things_are_listed_does_not_matter(
     spec: Any, history: list[Any]
 ) -> None:
