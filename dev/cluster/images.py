@@ -14,7 +14,6 @@ from dev.cluster.command import run
 from dev.cluster.progress import step
 from dev.cluster.registry import HOST, has_image
 
-IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc")
 # Settings of package clients that a build may need; paths of this machine mean nothing there.
 PASSED_PREFIXES = ("PIP_", "UV_")
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from dev.cluster import binaries, controlplane, dns, node, systemimages
 from dev.cluster.cache import cluster_root, locked
-from dev.cluster.component import end_abandoned
 from dev.cluster.controlplane import ControlPlane
 from dev.cluster.errors import ClusterError
 from dev.cluster.kubectl import Kubectl
@@ -55,7 +54,6 @@ def down() -> None:
     _require_root()
     root = cluster_root()
     with locked("cluster", doing="starting or stopping the cluster"):
-        end_abandoned()
         if not root.exists():
             say("no cluster is there")
             return

@@ -8,7 +8,6 @@ from labfunctions_operator.api.schedule import MAX_ACTIVE, Timestamp
 from labfunctions_operator.api.times import parse_time
 from labfunctions_operator.api.types import Condition, LocalRef, Metadata, Model
 
-KIND = "Backfill"
 NAME_LIMIT = 42
 MAX_TICKS = 10000
 

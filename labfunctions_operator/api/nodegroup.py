@@ -10,7 +10,6 @@ from labfunctions_operator.api.times import DURATION_PATTERN, parse_duration
 from labfunctions_operator.api.types import Condition, Metadata, Model, ObjectName
 from labfunctions_operator.api.workflow import GpuRequest
 
-KIND = "NodeGroup"
 NAME_LIMIT = 40
 LARGEST = 1000
 CAPACITY_BUFFER = "capacityBuffer"

@@ -15,14 +15,12 @@ from labfunctions_operator.api.types import (
     Passthrough,
 )
 
-KIND = "Project"
 NAME_LIMIT = 40
 
 IMAGE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"
 APT_PATTERN = r"^[a-z0-9][a-z0-9+.:-]*(=[A-Za-z0-9.+:~-]+)?$"
 # Git's own rules forbid more; these keep a ref or a path from being read as an option or a script.
 REF_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._/+@#=-]*$"
-PATH_PATTERN = r"^[A-Za-z0-9._][A-Za-z0-9._/ +@=-]*$"
 PRINTABLE_PATTERN = r"^[^\x00-\x1f\x7f]*$"
 URL_PATTERN = r"^(https?://|ssh://|[A-Za-z0-9_][A-Za-z0-9._-]*@)[^\s]+$"
 

@@ -15,7 +15,6 @@ from labfunctions_operator.api.project import User
 from labfunctions_operator.api.types import Condition, LocalRef, Metadata, Model, ObjectName
 from labfunctions_operator.api.workflow import Execution
 
-KIND = "Run"
 NAME_LIMIT = 52
 
 Phase = Literal[

@@ -19,7 +19,6 @@ from labfunctions_operator.api.types import (
     Passthrough,
 )
 
-KIND = "Workflow"
 NAME_LIMIT = 42
 DEFAULT_TIMEOUT_SECONDS = 10800
 

@@ -5,12 +5,11 @@ import json
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from labfunctions_operator.api.backfill import MAX_TICKS, Backfill
 from labfunctions_operator.api.workflow import Workflow
+from labfunctions_operator.controllers.readers import READERS, Readers, Reading
 from labfunctions_operator.controllers.world import World
 from labfunctions_operator.errors import Denied, NotFound, Transient
 from labfunctions_operator.providers.store import Store
@@ -28,21 +27,18 @@ from labfunctions_operator.reconcile.plan import Key, Problem
 
 logger = logging.getLogger(__name__)
 
-READERS = 4
 RETRY_FIRST = 2.0
 RETRY_LAST = 300.0
 
 
 @dataclass(kw_only=True)
-class _Reading:
-    """What is known for one Backfill; `wanted` is what it was read for."""
+class _Reading(Reading):
+    """What is known for one Backfill."""
 
-    wanted: tuple[Any, ...]
     found: Past | Problem | None = None
-    task: asyncio.Task[None] | None = None
 
 
-class PastReader:
+class PastReader(Readers[_Reading]):
     """Knows, for each Backfill at work, its ticks and the Runs that these have had.
 
     Args:
@@ -52,11 +48,10 @@ class PastReader:
     """
 
     def __init__(self, store: Store, world: World, on_read: Callable[[Key], None]) -> None:
+        super().__init__("past")
         self._store = store
         self._world = world
         self._on_read = on_read
-        self._readings: dict[Key, _Reading] = {}
-        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="past")
 
     def view(self, key: Key, backfill: Backfill, workflow: Workflow) -> Past | Problem | None:
         """Return what is known; see that it is read if it is not."""
@@ -74,18 +69,6 @@ class PastReader:
                 self._read_until_done(key, backfill, workflow, reading), name=f"past {key}"
             )
         return reading.found
-
-    def forget(self, key: Key) -> None:
-        """Drop what is known for a Backfill that is gone or has ended."""
-        reading = self._readings.pop(key, None)
-        if reading and reading.task:
-            reading.task.cancel()
-
-    async def close(self) -> None:
-        """Stop reading; a thread that still waits for the store ends by its own timeout."""
-        for key in list(self._readings):
-            self.forget(key)
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _read_until_done(
         self, key: Key, backfill: Backfill, workflow: Workflow, reading: _Reading
@@ -162,6 +145,3 @@ class PastReader:
                 record = None
             found.append((path, read_run(record)))
         return found
-
-    async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)

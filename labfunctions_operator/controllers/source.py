@@ -4,13 +4,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from labfunctions_operator.api.project import GitSource, Project
 from labfunctions_operator.api.times import parse_duration
+from labfunctions_operator.controllers.readers import Readers, Reading
 from labfunctions_operator.desired.dockerfile import requirement_files
 from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
 from labfunctions_operator.kube.client import KubeClient
@@ -25,7 +25,6 @@ from labfunctions_operator.reconcile.source import SourceSnapshot, SourceView
 
 logger = logging.getLogger(__name__)
 
-READERS = 4
 RESOLVE_TIMEOUT = 20.0
 READ_TIMEOUT = 120.0
 # A source that cannot be read is tried again sooner than its interval: someone may be mending it.
@@ -33,17 +32,15 @@ RETRY_FIRST = 5.0
 
 
 @dataclass(kw_only=True)
-class _Reading:
+class _Reading(Reading):
     """What is known of one Project's source."""
 
-    wanted: tuple[Any, ...]
     view: SourceView = field(default_factory=SourceView)
     due: float = 0.0
     failures: int = 0
-    task: asyncio.Task[None] | None = None
 
 
-class SourceTracker:
+class SourceTracker(Readers[_Reading]):
     """Knows each Project's source as it was last read.
 
     Args:
@@ -63,13 +60,12 @@ class SourceTracker:
         measured: Callable[[Key, str, float], None] = lambda key, result, seconds: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__("git")
         self._client = client
         self._cache_dir = cache_dir
         self._on_read = on_read
         self._measured = measured
         self._clock = clock
-        self._readings: dict[Key, _Reading] = {}
-        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="git")
 
     def view(self, key: Key) -> SourceView:
         """Return what is known; starts nothing."""
@@ -93,18 +89,6 @@ class SourceTracker:
                 self._read(key, project, reading), name=f"source {key}"
             )
         return None if reading.task else max(0.1, reading.due - self._clock())
-
-    def forget(self, key: Key) -> None:
-        """Drop what is known of a Project that is gone."""
-        reading = self._readings.pop(key, None)
-        if reading and reading.task:
-            reading.task.cancel()
-
-    async def close(self) -> None:
-        """Stop reading; a thread that still waits for a server ends by its own timeout."""
-        for key in list(self._readings):
-            self.forget(key)
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _read(self, key: Key, project: Project, reading: _Reading) -> None:
         git = project.spec.source.git
@@ -143,15 +127,12 @@ class SourceTracker:
     ) -> SourceSnapshot:
         git = project.spec.source.git
         credentials = await self._credentials(key.namespace, git)
-        loop = asyncio.get_running_loop()
-        commit = await loop.run_in_executor(
-            self._threads,
+        commit = await self._in_thread(
             lambda: resolve_ref(git.url, git.ref, credentials, timeout=RESOLVE_TIMEOUT),
         )
         if known and known.commit == commit:
             return known
-        return await loop.run_in_executor(
-            self._threads,
+        return await self._in_thread(
             lambda: read_source(
                 git.url,
                 ref=git.ref,

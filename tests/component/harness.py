@@ -10,8 +10,15 @@ from typing import Any
 
 from labfunctions_operator.kube.events import COMPONENT
 from labfunctions_operator.kube.resources import Resource
+from labfunctions_operator.reconcile.plan import Ref
 
 Object = dict[str, Any]
+
+
+def ref_of(obj: Object, uid: str | None = None) -> Ref:
+    """Name an object, by default whichever has its name."""
+    return Ref.to(obj["apiVersion"], obj["kind"], {**obj["metadata"], "uid": uid})
+
 
 # A custom resource with a status, so that tests of the client do not hang on our own schemas.
 PROBES = Resource("test.labfunctions.io/v1", "Probe", "probes")

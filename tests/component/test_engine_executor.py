@@ -15,9 +15,9 @@ from labfunctions_operator.kube.cache import Cache
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.informer import Informer
 from labfunctions_operator.kube.resources import JOBS
-from labfunctions_operator.reconcile.plan import Event, Key, Plan, Ref
+from labfunctions_operator.reconcile.plan import Event, Key, Plan
 
-from .harness import PROBES, Audit, config_map, job, owned, probe, until
+from .harness import PROBES, Audit, config_map, job, owned, probe, ref_of, until
 
 Object = dict[str, Any]
 
@@ -59,17 +59,6 @@ async def bench(client: KubeClient, audit: Audit, kubectl: Kubectl, namespace: s
     create_as_user(kubectl, probe(namespace))
     owner = await client.get(PROBES.api_version, "Probe", namespace, "p")
     return Bench(client, audit, owner, namespace)
-
-
-def ref_of(obj: Object, uid: str | None = None) -> Ref:
-    metadata = obj["metadata"]
-    return Ref(
-        api_version=obj["apiVersion"],
-        kind=obj["kind"],
-        namespace=metadata["namespace"],
-        name=metadata["name"],
-        uid=uid,
-    )
 
 
 async def test_executor_carries_a_plan_out_in_order(bench: Bench) -> None:

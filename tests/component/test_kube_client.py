@@ -21,9 +21,9 @@ from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.connection import MAX_IN_FLIGHT
 from labfunctions_operator.kube.failures import AlreadyExists, Conflict
 from labfunctions_operator.kube.resources import CONFIG_MAPS, JOBS, NODES
-from labfunctions_operator.reconcile.plan import Event, Ref
+from labfunctions_operator.reconcile.plan import Event
 
-from .harness import PROBES, Audit, Proxy, config_map, job, probe, until
+from .harness import PROBES, Audit, Proxy, config_map, job, probe, ref_of, until
 
 Object = dict[str, Any]
 
@@ -57,17 +57,6 @@ async def test_client_writes_a_guarded_status_onto_the_version_that_was_read_onl
 async def exhaust(events: AsyncGenerator[Any, None]) -> None:
     async for _ in events:
         pass
-
-
-def ref_of(obj: Object, uid: str | None = None) -> Ref:
-    metadata = obj["metadata"]
-    return Ref(
-        api_version=obj["apiVersion"],
-        kind=obj["kind"],
-        namespace=metadata["namespace"],
-        name=metadata["name"],
-        uid=uid,
-    )
 
 
 async def test_client_apply_creates_and_a_repeat_changes_nothing(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dev.gitserver.server import Backend, make_server
+from labfunctions_operator.providers.store import Store
 from tests.providers.aws_servers import CREDENTIALS, Account, Front, serve_moto
 from tests.providers.provider_servers import (
     HttpGit,
@@ -138,6 +139,21 @@ def s3_server(tmp_path: Path) -> Iterator[S3Server]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def store(s3_server: S3Server) -> Iterator[Store]:
+    made = Store(
+        endpoint=s3_server.url,
+        region="us-east-1",
+        bucket="results",
+        prefix="some/prefix",
+        access_key=s3_server.access_key,
+        secret_key=s3_server.secret_key,
+    )
+    made.ensure_bucket()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """What has run already, read from a real S3 server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,22 +23,6 @@ KEY = Key("Backfill", "team", "again")
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 TICKS = tuple(FIRST + timedelta(hours=n) for n in range(4))
 META: dict[str, Any] = {"namespace": "team", "uid": "u", "generation": 1}
-
-
-@pytest.fixture
-def store(s3_server: S3Server) -> Iterator[Store]:
-    made = Store(
-        endpoint=s3_server.url,
-        region="us-east-1",
-        bucket="past",
-        prefix="some/prefix",
-        access_key=s3_server.access_key,
-        secret_key=s3_server.secret_key,
-    )
-    made.ensure_bucket()
-    yield made
-    made.delete([file.key for file in made.list("")])
-    made.close()
 
 
 def workflow() -> Workflow:

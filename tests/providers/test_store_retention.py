@@ -1,6 +1,5 @@
 """Retention against a real S3 server: what goes, and all that stays."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,22 +15,6 @@ from tests.providers.provider_servers import S3Server
 pytestmark = pytest.mark.timeout(60)
 
 UID = "12345678-0000-0000-0000-000000000000"
-
-
-@pytest.fixture
-def store(s3_server: S3Server) -> Iterator[Store]:
-    made = Store(
-        endpoint=s3_server.url,
-        region="us-east-1",
-        bucket="retained",
-        prefix="some/prefix",
-        access_key=s3_server.access_key,
-        secret_key=s3_server.secret_key,
-    )
-    made.ensure_bucket()
-    yield made
-    made.delete([file.key for file in made.list("")])
-    made.close()
 
 
 def project(**retention: int) -> Project:

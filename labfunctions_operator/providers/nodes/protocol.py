@@ -1,7 +1,6 @@
 """What every provider of nodes can do: say how large a pool is, and move its bounds."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from labfunctions_operator.reconcile.nodes import Bounds, GroupSize
 
@@ -25,13 +24,3 @@ class NodeProvider(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
-
-
-class KubeObjects(Protocol):
-    """What providers inside the cluster need of the API server; `kube.client` has it."""
-
-    async def get(self, api_version: str, kind: str, namespace: str, name: str) -> dict[str, Any]:
-        """Return one object, or raise NotFound."""
-
-    async def apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """Apply on the server, taking fields from other managers."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from crd_schema import status_errors
 from objects import NOW, Object, make_object
+from settling import Settling
 from workflow_world import Died
 
 from labfunctions_operator.api.backfill import MAX_TICKS, Backfill
@@ -45,7 +46,7 @@ class Stale(Exception):
     """The Backfill has changed since it was decided on."""
 
 
-class BackfillWorld:
+class BackfillWorld(Settling):
     """A Backfill of an hourly Workflow: four ticks, four hours ago.
 
     Attributes:
@@ -190,15 +191,6 @@ class BackfillWorld:
                 raise Died
             self.lives -= 1
         self.writes.append(what)
-
-    def settle(self) -> list[str]:
-        before = len(self.writes)
-        for _ in range(8):
-            count = len(self.writes)
-            self.step()
-            if len(self.writes) == count:
-                return self.writes[before:]
-        raise AssertionError(f"it never settles: {self.writes[before:]}")
 
     def end(self, name: str, phase: str = "Succeeded") -> None:
         run = self.runs[name]

@@ -5,6 +5,7 @@ from typing import Any
 
 from crd_schema import status_errors
 from objects import Object, at, make_object, make_settings, stamp, uid_of
+from settling import Settling
 
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.parse import parse
@@ -57,7 +58,7 @@ def make_pod_on(node: str, name: str = "run", **labels: str) -> Object:
     }
 
 
-class NodeGroupWorld:
+class NodeGroupWorld(Settling):
     """One NodeGroup and all that concerns it.
 
     Attributes:
@@ -188,16 +189,6 @@ class NodeGroupWorld:
         node["spec"] = {**manifest.get("spec", {})}
         if (node["metadata"]["annotations"], node["spec"]) != before:
             self.writes.append(f"patch {name}")
-
-    def settle(self) -> list[str]:
-        """Reconcile until nothing is written."""
-        before = len(self.writes)
-        for _ in range(8):
-            count = len(self.writes)
-            self.step()
-            if len(self.writes) == count:
-                return self.writes[before:]
-        raise AssertionError(f"it never settles: {self.writes[before:]}")
 
     def wait(self, seconds: float) -> list[str]:
         self.seconds += seconds

@@ -9,6 +9,7 @@ from typing import Any
 from crd_schema import status_errors
 from objects import NOW, Object, make_object, make_source
 from run_world import ready_project
+from settling import Settling
 
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.times import rfc3339
@@ -25,7 +26,7 @@ class Died(Exception):
     """The operator was killed."""
 
 
-class WorkflowWorld:
+class WorkflowWorld(Settling):
     """One Workflow.
 
     Attributes:
@@ -121,15 +122,6 @@ class WorkflowWorld:
                 raise Died
             self.lives -= 1
         self.writes.append(what)
-
-    def settle(self) -> list[str]:
-        before = len(self.writes)
-        for _ in range(6):
-            count = len(self.writes)
-            self.step()
-            if len(self.writes) == count:
-                return self.writes[before:]
-        raise AssertionError(f"it never settles: {self.writes[before:]}")
 
     def end(self, name: str, phase: str = "Succeeded", *, recorded: bool = True) -> None:
         reason = phase if phase != "Failed" else "NotebookError"

@@ -21,6 +21,7 @@ from objects import (
     running,
     terminated,
 )
+from settling import Settling
 
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.invalid import refuse
@@ -28,7 +29,7 @@ from labfunctions_operator.reconcile.plan import Plan
 from labfunctions_operator.settings import Settings
 
 
-class World:
+class World(Settling):
     """One object of ours, its children, and a clock.
 
     Attributes:
@@ -63,16 +64,6 @@ class World:
         plan = self.decide()
         self.execute(plan)
         return plan
-
-    def settle(self) -> list[str]:
-        """Reconcile until nothing is written, as events of our own writes make the engine do."""
-        before = len(self.writes)
-        for _ in range(8):
-            count = len(self.writes)
-            self.step()
-            if len(self.writes) == count:
-                return self.writes[before:]
-        raise AssertionError(f"it never settles: {self.writes[before:]}")
 
     def execute(self, plan: Plan) -> None:
         try:
