@@ -10,7 +10,7 @@ from labfunctions_operator.api.labels import MANAGED_BY, PART_OF
 from labfunctions_operator.controllers.clock import Clock, utc_now, watch_clock
 from labfunctions_operator.controllers.engine import Engine
 from labfunctions_operator.controllers.retention import RetentionKeeper
-from labfunctions_operator.controllers.wiring import Parts
+from labfunctions_operator.controllers.wiring import Parts, open_store
 from labfunctions_operator.errors import Denied, Transient
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.informer import Informer
@@ -46,7 +46,8 @@ class Operator:
         self._client = client
         self._clock = clock
         self._settings = settings
-        self._parts = parts = Parts(client, settings, clock=clock, wake=self._wake)
+        self._store = open_store(settings)
+        self._parts = parts = Parts(client, settings, self._store, clock=clock, wake=self._wake)
         self._world = parts.world
         self._engine = Engine(parts.metrics.timed(parts.reconcilers.reconcile))
         parts.metrics.registry.register(
@@ -78,7 +79,7 @@ class Operator:
         for informer in self._informers:
             await informer.synced.wait()
         await self._parts.reports.start(self._settings.reports.port, self._parts.claims.routes())
-        retention = RetentionKeeper(self._parts.store, self._world, self._clock)
+        retention = RetentionKeeper(self._store, self._world, self._clock)
         await self._metrics_server.start(self._settings.metrics.port)
         self._tasks += [
             asyncio.create_task(self._engine.run(), name="engine"),
@@ -98,7 +99,7 @@ class Operator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._parts.store.close()
+        self._store.close()
         await self._client.close()
 
     async def _record_messages(self) -> None:
@@ -130,7 +131,7 @@ class Operator:
     async def _ensure_bucket(self) -> None:
         while True:
             try:
-                await asyncio.to_thread(self._parts.store.ensure_bucket)
+                await asyncio.to_thread(self._store.ensure_bucket)
                 return
             except (Transient, Denied) as error:
                 logger.warning("the store is not ready: %s", error)

@@ -34,30 +34,37 @@ class Parts:
     Args:
         client: Talks to the API server.
         settings: The operator's configuration.
+        store: Where results and records lie.
         clock: The time that decisions see.
         wake: Called with the key of an object that is to be looked at.
     """
 
     def __init__(
-        self, client: KubeClient, settings: Settings, *, clock: Clock, wake: Callable[[Key], None]
+        self,
+        client: KubeClient,
+        settings: Settings,
+        store: Store,
+        *,
+        clock: Clock,
+        wake: Callable[[Key], None],
     ) -> None:
         self._client = client
+        self._store = store
         self._settings = settings
         self._clock = clock
         self._wake = wake
         self.world = World()
         self.dependents = Dependents(self.world, autoscaling=settings.autoscaling.enabled)
         self.metrics = Metrics(self.world.caches)
-        self.store = _open_store(settings)
-        grants = Grants(self.store, settings.reports.url, settings.reports.key_file.read_bytes())
+        grants = Grants(self._store, settings.reports.url, settings.reports.key_file.read_bytes())
         cron_jobs = CronJobs(self.world, grants, settings)
         self.reports = Reports(grants, wake)
         self.claims = Claims(grants, self.world, cron_jobs)
         self.sources = SourceTracker(
             client, settings.cache_dir, self._source_read, measured=self.metrics.source_read
         )
-        self.past = PastReader(self.store, self.world, wake)
-        self.dispatch = Dispatch(client, self.store, settings.notifications, utc_now)
+        self.past = PastReader(self._store, self.world, wake)
+        self.dispatch = Dispatch(client, self._store, settings.notifications, utc_now)
         self.notifier = Notifier(self.dispatch, wake, utc_now)
         self.pools = Pools(
             lambda group: make_provider(group, client),
@@ -90,7 +97,7 @@ class Parts:
                 inquiry=Inquiry(self._client, self._clock),
             ),
             cron_jobs=cron_jobs,
-            archive=Archive(self.store, self.world, self._clock),
+            archive=Archive(self._store, self.world, self._clock),
             past=self.past,
             notifier=self.notifier,
             executor=executor,
@@ -111,7 +118,8 @@ class Parts:
             self._wake(key)
 
 
-def _open_store(settings: Settings) -> Store:
+def open_store(settings: Settings) -> Store:
+    """Return the operator's own store, with the credentials that are mounted, if any are."""
     keys: dict[str, str | None] = {"accessKeyID": None, "secretAccessKey": None}
     folder = settings.store.credentials_dir
     for name in keys:

@@ -17,6 +17,7 @@ from dev.cluster.controlplane import ControlPlane
 from dev.cluster.kubectl import Kubectl
 from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
 from labfunctions_operator.kube import client as client_module
+from labfunctions_operator.kube import connection
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.connection import MAX_IN_FLIGHT
 from labfunctions_operator.kube.failures import AlreadyExists, Conflict
@@ -239,7 +240,7 @@ async def test_client_watch_of_a_broken_connection_is_transient(
 async def test_client_watch_ends_when_it_hears_nothing(
     proxied: KubeClient, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "WATCH_SILENCE", 0.5)
+    monkeypatch.setattr(connection, "WATCH_SILENCE", 0.5)
     version = (await proxied.list(PROBES)).resource_version
     started = time.monotonic()
     await exhaust(proxied.watch(PROBES, resource_version=version))
@@ -312,7 +313,7 @@ async def connect_to(server: str, folder: Path) -> KubeClient:
 async def test_client_gives_up_on_a_server_that_does_not_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "REQUEST_TIMEOUT", aiohttp.ClientTimeout(total=0.3))
+    monkeypatch.setattr(connection, "REQUEST_TIMEOUT", aiohttp.ClientTimeout(total=0.3))
     async with scripted_server(None) as server:
         client = await connect_to(server, tmp_path)
         with pytest.raises(Transient):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dev.cluster.controlplane import ControlPlane
-from labfunctions_operator.kube import client as client_module
+from labfunctions_operator.kube import connection
 from labfunctions_operator.kube.cache import Cache
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.informer import Informer
@@ -158,7 +158,7 @@ async def test_informer_leaves_a_connection_that_fell_silent(
     namespace: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client_module, "WATCH_SILENCE", 1.0)
+    monkeypatch.setattr(connection, "WATCH_SILENCE", 1.0)
     async with following(proxied, namespace) as follower:
         proxy.silence()
         await client.apply(probe(namespace, "a"))

@@ -9,6 +9,7 @@ from typing import Any
 from labfunctions_operator.controllers.wiring import Parts
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.resources import BACKFILLS, PROJECTS, RUNS, WORKFLOWS, Resource
+from labfunctions_operator.providers.store import Store
 from labfunctions_operator.reconcile.plan import Key
 from labfunctions_operator.settings import Settings
 
@@ -58,10 +59,10 @@ class Clock:
 class MortalOperator:
     """Reconciles one object when told to; a new one knows nothing of what another one knew."""
 
-    def __init__(self, client: KubeClient, settings: Settings, clock: Clock) -> None:
+    def __init__(self, client: KubeClient, settings: Settings, store: Store, clock: Clock) -> None:
         self._client = client
         self._has_read = asyncio.Event()
-        self._parts = Parts(client, settings, clock=clock, wake=self._wake)
+        self._parts = Parts(client, settings, store, clock=clock, wake=self._wake)
         self._world = self._parts.world
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dev.cluster.controlplane import ControlPlane
-from labfunctions_operator.controllers import operator as operator_module
+from labfunctions_operator.controllers.wiring import open_store
 from labfunctions_operator.errors import Transient
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.failures import Conflict
@@ -66,9 +66,7 @@ class Theatre:
 
 
 @pytest.fixture
-async def theatre(
-    api: Api, _operator: OperatorProcess, namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Theatre]:
+async def theatre(api: Api, _operator: OperatorProcess, namespace: str) -> AsyncIterator[Theatre]:
     """Nobody else is at work: the operator's own process does not run."""
     _operator.stop()
     hired: list[MortalOperator] = []
@@ -76,11 +74,10 @@ async def theatre(
 
     settings = load_settings(_operator.config)
     # Nothing is put into it, and it takes long to open.
-    store = operator_module._open_store(settings)
-    monkeypatch.setattr(operator_module, "_open_store", lambda _: store)
+    store = open_store(settings)
 
     def hire(client: KubeClient) -> MortalOperator:
-        hired.append(MortalOperator(client, settings, clock))
+        hired.append(MortalOperator(client, settings, store, clock))
         return hired[-1]
 
     # Two minutes: all of it is created, by the API server's clock, before the first tick.
