@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from labfunctions_operator.api import labels
-from labfunctions_operator.api.project import Project
+from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.run import Run
 from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.controllers.grants import Grants
@@ -37,21 +37,18 @@ class CronJobs:
         self._settings = settings
 
     def observe(
-        self, key: Key, workflow: Workflow, project: Project | InvalidSpec | None
+        self, key: Key, workflow: Workflow, node_group: NodeGroup | InvalidSpec | None
     ) -> CronObserved | None:
         """Return what there is of a Workflow's CronJob; None if there is, and will be, none."""
         cron_job = self._world.caches["CronJob"].get(key.namespace, key.name)
         jobs = self._without_run(key)
         if cron_job is None and not jobs and workflow.spec.scheduler != "CronJob":
             return None
-        group = workflow.spec.node_group
-        if group is None and isinstance(project, Project):
-            group = project.spec.defaults.node_group
         return CronObserved(
             cron_job=cron_job,
             without_run=jobs,
             over=frozenset(job["metadata"]["name"] for job in jobs if self._is_over(job)),
-            node_group=self._world.node_group(group or ""),
+            node_group=node_group,
             claim=self._grants.claim_url(workflow.metadata),
             settings=self._settings,
         )

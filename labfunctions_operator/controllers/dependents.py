@@ -5,6 +5,7 @@ from operator import attrgetter
 from typing import Any
 
 from labfunctions_operator.api import labels
+from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.controllers.caches import BY_PROJECT, BY_WORKFLOW
 from labfunctions_operator.controllers.world import World, key_of
 from labfunctions_operator.reconcile.plan import Key
@@ -44,7 +45,11 @@ class Dependents:
             keys += self._of_run(obj)
         elif kind == "NodeGroup":
             name = obj["metadata"]["name"]
-            keys += [*self._waiting_for(name), *self._cron_jobs_on(name)]
+            keys += [
+                *self._waiting_for(name),
+                *self._workflows_told(name),
+                *self._cron_jobs_on(name),
+            ]
         return [*keys, *groups]
 
     def _groups_with(self, node: Object) -> list[Key]:
@@ -74,7 +79,16 @@ class Dependents:
         return [
             key_of(run)
             for run in self._world.live_runs()
-            if _reason(run) in _NO_GROUP and self._world.group_of(run) == group
+            if _reason(run, "Succeeded") in _NO_GROUP and self._world.group_of(run) == group
+        ]
+
+    def _workflows_told(self, group: str) -> list[Key]:
+        """Return the Workflows to tell that a NodeGroup is there, or is there no more."""
+        is_there = isinstance(self._world.node_group(group), NodeGroup)
+        return [
+            key_of(workflow)
+            for workflow in self._world.workflows_of(group)
+            if not is_there or _reason(workflow, "Ready") in _NO_GROUP
         ]
 
     def _cron_jobs_on(self, group: str) -> list[Key]:
@@ -153,6 +167,6 @@ def _owner_of_child(obj: Object) -> list[Key]:
     return []
 
 
-def _reason(obj: Object) -> str:
-    conditions = (obj.get("status") or {}).get("conditions") or [{}]
-    return str(conditions[0].get("reason", ""))
+def _reason(obj: Object, type: str) -> str:
+    conditions = (obj.get("status") or {}).get("conditions") or []
+    return next((str(c.get("reason")) for c in conditions if c.get("type") == type), "")

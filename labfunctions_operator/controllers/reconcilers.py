@@ -164,14 +164,17 @@ class Reconcilers:
     async def _workflow(self, key: Key, obj: Object) -> Plan:
         workflow = parse(Workflow, obj)
         await self._confirm_active(key, workflow.status.active)
-        seen = WorkflowObserved(runs=self._world.scheduled_runs(key.namespace, key.name))
+        seen = WorkflowObserved(
+            runs=self._world.scheduled_runs(key.namespace, key.name),
+            node_group=self._world.node_group(self._world.group_named(obj) or ""),
+        )
         if ref := workflow.spec.project_ref:
             seen = replace(
                 seen,
                 project=self._world.project(key.namespace, ref.name),
                 source=self._sources.view(Key("Project", key.namespace, ref.name)).snapshot,
             )
-        seen = replace(seen, cron=self._cron_jobs.observe(key, workflow, seen.project))
+        seen = replace(seen, cron=self._cron_jobs.observe(key, workflow, seen.node_group))
         return reconcile_workflow(workflow, seen, self._clock())
 
     async def _backfill(self, key: Key, obj: Object) -> Plan:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from labfunctions_operator.api.conditions import find_condition, set_condition
+from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.workflow import Workflow, WorkflowStatus
 from labfunctions_operator.errors import InvalidSpec
@@ -35,6 +36,7 @@ class WorkflowObserved:
     """What exists around a Workflow."""
 
     project: Project | InvalidSpec | None = None
+    node_group: NodeGroup | InvalidSpec | None = None
     source: SourceSnapshot | None = None
     runs: Sequence[ScheduledRun] = ()
     cron: CronObserved | None = None
@@ -112,6 +114,8 @@ def _problem(workflow: Workflow, seen: WorkflowObserved) -> Problem | None:
     runtime, state = found
     if not runtime.image and (problem := _notebook_problem(workflow, seen.source)):
         return problem
+    if problem := _no_node_group(workflow, seen.project, seen.node_group):
+        return problem
     if state is None or state.image is None:
         return _not_ready(seen.project)
     return None
@@ -134,6 +138,16 @@ def _notebook_problem(workflow: Workflow, source: SourceSnapshot | None) -> Prob
     ):
         return Problem(reason=before.reason, message=before.message)
     return None
+
+
+def _no_node_group(
+    workflow: Workflow, project: Project, group: NodeGroup | InvalidSpec | None
+) -> Problem | None:
+    name = workflow.spec.node_group or project.spec.defaults.node_group
+    if name is None or isinstance(group, NodeGroup):
+        return None
+    blocked = missing("NodeGroup", name, group, where="cluster")
+    return Problem(reason=blocked.reason, message=blocked.message)
 
 
 def _not_ready(project: Project) -> Problem:

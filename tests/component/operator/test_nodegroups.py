@@ -169,7 +169,9 @@ def test_a_run_of_an_unknown_group_says_so_and_starts_once_it_is_there(
 ) -> None:
     [name] = pool.prepare(repository, 1)
     pool.bench.await_reason("Run", name, "NodeGroupNotFound")
+    pool.bench.await_reason("Workflow", "analysis", "NodeGroupNotFound")
     pool.create()
+    pool.bench.await_reason("Workflow", "analysis", "Ready")
     pool.finish(name)
 
 

@@ -58,7 +58,8 @@ def run(name: str = "first", *, status: Any = None, **spec: Any) -> Object:
 
 def workflow(**spec: Any) -> Object:
     base = {"projectRef": {"name": "demo"}, "notebook": "a.ipynb"}
-    return make_object("Workflow", "report", {**base, **spec}, spec.pop("status", None))
+    status = spec.pop("status", None)
+    return make_object("Workflow", "report", {**base, **spec}, status)
 
 
 def project(**spec: Any) -> Object:
@@ -230,6 +231,24 @@ def test_what_changes_a_groups_count_wakes_it(obj: Object) -> None:
 def test_other_nodes_wake_nobody() -> None:
     node = plain("Node", "n", {}, {"pool": "gpu", "zone": "b"})
     assert concerned(world_of(group()), node) == []
+
+
+def not_ready(reason: str) -> Object:
+    condition = {"type": "Ready", "status": "False", "reason": reason, "message": ""}
+    return {"conditions": [{"type": "Scheduled", "reason": "Active"}, condition]}
+
+
+def test_a_group_that_appears_or_goes_wakes_the_workflows_that_name_it() -> None:
+    report = Key("Workflow", "team", "report")
+    missing = workflow(nodeGroup="gpu", status=not_ready("NodeGroupNotFound"))
+    fine = workflow(nodeGroup="gpu", status=not_ready("Ready"))
+    by_default = workflow(status=not_ready("NodeGroupNotFound"))
+    defaults = project(defaults={"nodeGroup": "gpu"})
+    assert report in world_of(group(), missing).concerned(group())
+    assert report in world_of(group(), by_default, defaults).concerned(group())
+    assert report not in world_of(group(), fine).concerned(group()), "nothing is news to it"
+    assert report in world_of(fine).concerned(group()), "the group is gone"
+    assert report not in world_of(workflow(nodeGroup="cpu")).concerned(group())
 
 
 def test_a_group_that_appears_wakes_the_runs_that_miss_it() -> None:

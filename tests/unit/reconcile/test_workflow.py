@@ -8,6 +8,7 @@ from objects import (
     TREE,
     at,
     declared,
+    make_node_group,
     make_project,
     make_source,
     make_workflow,
@@ -139,6 +140,24 @@ PROBLEMS: dict[str, tuple[Workflow, WorkflowObserved, str, str]] = {
         "parameters.day: expected str, got int 3; "
         "parameters.a b: is not a name that a notebook can assign to",
     ),
+    "the group of nodes is missing": (
+        make_workflow(nodeGroup="gpuu"),
+        SEEN,
+        "NodeGroupNotFound",
+        "NodeGroup gpuu does not exist in this cluster",
+    ),
+    "the project's group of nodes is missing": (
+        make_workflow(),
+        seen(project=project(defaults={"nodeGroup": "gpuu"})),
+        "NodeGroupNotFound",
+        "NodeGroup gpuu does not exist in this cluster",
+    ),
+    "the group of nodes cannot be read": (
+        make_workflow(nodeGroup="gpu"),
+        seen(node_group=InvalidSpec("spec.max", "Field required")),
+        "NodeGroupInvalid",
+        "NodeGroup gpu: spec.max: Field required",
+    ),
     "the project has said nothing yet": (
         make_workflow(),
         seen(project=make_project()),
@@ -164,6 +183,13 @@ def test_what_keeps_a_workflow_from_being_ready_and_that_it_recovers(case: str) 
     recovered = reconciled(mended, SEEN, 99)
     assert ready(recovered) == ("True", "Ready", "a Run of it can start")
     assert recovered.status.conditions[0].last_transition_time == stamp(99)
+
+
+def test_a_workflow_whose_group_is_there_is_ready() -> None:
+    for workflow, defaults in ((make_workflow(nodeGroup="gpu"), {}), (make_workflow(), "gpu")):
+        named = project(defaults={"nodeGroup": defaults} if defaults else {})
+        observed = seen(project=named, node_group=make_node_group("gpu"))
+        assert ready(reconciled(workflow, observed))[0] == "True"
 
 
 def test_an_unknown_parameter_is_taken_where_the_policy_is_permissive() -> None:
