@@ -19,6 +19,10 @@ Object = Mapping[str, Any]
 TICK_GRACE = timedelta(seconds=60)
 # What a node's size is told by; pods and ephemeral storage say nothing of a Run.
 _TOLD = ("cpu", "memory")
+# Nodes of one kind differ by some kibibytes of memory: that is no other kind.
+_ALIKE = Decimal("0.02")
+# A node joins before its devices are announced: until then it has what others have.
+JOINING = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,7 @@ def demand_of(
     seen: NodeGroupObserved,
     *,
     known: Mapping[str, str],
+    devices: Mapping[str, str],
     ahead: timedelta | None,
     now: datetime,
 ) -> Demand:
@@ -82,14 +87,15 @@ def demand_of(
     Args:
         seen: What exists.
         known: What a node of the group offers, as seen before; empty if none was.
+        devices: What its nodes are said to have.
         ahead: How long before a Workflow's tick its Run counts; None means never.
         now: The time.
     """
     runs = _runs_by_node(seen.pods)
     leaving = [n for n in seen.nodes if is_cordoned(n) and not runs.get(_name(n))]
     staying = [n for n in seen.nodes if n not in leaving]
-    offers = [offer(node) for node in staying]
-    resources = next((o for o in reversed(offers) if o), dict(known))
+    coming = {**devices, **{name: text for name, text in known.items() if "/" in name}}
+    offers = [_with_devices(node, offer(node), coming, now) for node in staying]
     sizes = [*offers, *([known] if known else [])]
     fitting = [r for r in seen.waiting if not sizes or any(fits(r, size) for size in sizes)]
     nodes = [
@@ -108,7 +114,7 @@ def demand_of(
         ready=sum(node.ready for node in nodes),
         misfits=len(seen.waiting) - len(fitting),
         leaving=tuple(leaving),
-        resources=resources,
+        resources=_resources(staying, offers, known),
         next_tick=next_tick,
     )
 
@@ -149,6 +155,41 @@ def offer(node: Object) -> dict[str, str]:
         for name, text in sorted(allocatable.items())
         if name in _TOLD or "/" in name
     }
+
+
+def _with_devices(
+    node: Object, offered: Mapping[str, str], coming: Mapping[str, str], now: datetime
+) -> dict[str, str]:
+    """Add what a node will have that has just joined."""
+    is_new = parse_time(node["metadata"]["creationTimestamp"]) + JOINING > now
+    return {**coming, **offered} if offered and is_new else dict(offered)
+
+
+def _resources(
+    nodes: Sequence[Object], offers: Sequence[Mapping[str, str]], known: Mapping[str, str]
+) -> Mapping[str, str]:
+    """Return what the newest node offers, or what is known if that is as good as the same."""
+    newest = max(
+        (
+            (node["metadata"]["creationTimestamp"], _name(node), offered)
+            for node, offered in zip(nodes, offers, strict=True)
+            if offered
+        ),
+        default=None,
+    )
+    if newest is None or _are_alike(newest[2], known):
+        return known
+    return newest[2]
+
+
+def _are_alike(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    if one.keys() != other.keys():
+        return False
+    for name, text in one.items():
+        amount, before = parse_quantity(text), parse_quantity(other[name])
+        if amount is None or before is None or abs(amount - before) > before * _ALIKE:
+            return False
+    return True
 
 
 def _runs_by_node(pods: Iterable[Object]) -> dict[str, int]:

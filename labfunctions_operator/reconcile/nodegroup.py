@@ -40,10 +40,11 @@ def reconcile_node_group(
     """Decide what a NodeGroup needs, from what exists now."""
     if not settings.autoscaling.enabled:
         return NodeGroupPlan(plan=Plan(status=disabled_status(group, now).wire()))
-    ahead = group.spec.warm_ahead
+    ahead, gpu = group.spec.warm_ahead, group.spec.gpu
     demand = demand_of(
         seen,
         known=group.status.node_resources,
+        devices={gpu.resource_name: str(gpu.count)} if gpu else {},
         ahead=parse_duration(ahead) if ahead else None,
         now=now,
     )

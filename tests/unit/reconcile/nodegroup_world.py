@@ -17,6 +17,7 @@ from labfunctions_operator.reconcile.pods import is_over
 
 SETTINGS = make_settings(autoscaling={"enabled": True})
 REMOTE = {"awsAutoScalingGroup": {"name": "gpu", "region": "eu-west-1"}}
+CLUSTER_API = {"clusterApi": {"name": "gpu", "namespace": "clusters"}}
 ALLOCATABLE = {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1", "pods": "110"}
 RUN_LABELS = {
     "app.kubernetes.io/component": "run",

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from nodegroup_world import (
     ALLOCATABLE,
+    CLUSTER_API,
     REMOTE,
     REQUESTS,
     NodeGroupWorld,
@@ -14,7 +15,7 @@ from nodegroup_world import (
 from objects import NOW, make_node_group, make_settings, stamp
 
 from labfunctions_operator.reconcile.decision import DECISIONS_AN_HOUR
-from labfunctions_operator.reconcile.demand import NodeGroupObserved
+from labfunctions_operator.reconcile.demand import JOINING, NodeGroupObserved
 from labfunctions_operator.reconcile.nodegroup import reconcile_node_group
 from labfunctions_operator.reconcile.nodes import GroupSize, PoolView
 from labfunctions_operator.reconcile.plan import Problem
@@ -194,6 +195,50 @@ def test_a_run_larger_than_any_node_asks_for_none() -> None:
     world.settle()
     assert world.status["desired"] == 0, "what nodes offer is remembered"
     assert world.status["nodeResources"] == {k: v for k, v in ALLOCATABLE.items() if k != "pods"}
+
+
+@pytest.mark.parametrize("spec", [{"gpu": {"count": 1}}, {}], ids=["said", "seen before"])
+def test_a_node_whose_devices_are_not_announced_yet_will_have_them(spec: Any) -> None:
+    world = served(1, **spec)
+    world.end("run-0")
+    world.autoscale_away()
+    world.wait(HOUR)
+    world.waiting = {f"run-{n}": dict(REQUESTS) for n in range(3)}
+    world.add_nodes()
+    for node in world.nodes.values():
+        del node["status"]["allocatable"]["nvidia.com/gpu"]
+    world.settle()
+    assert (world.status["desired"], world.status["pendingRuns"]) == (3, 3)
+    assert world.status["nodeResources"]["nvidia.com/gpu"] == "1"
+    world.wait(JOINING.total_seconds())
+    assert world.status["pendingRuns"] == 0, "it has none"
+
+
+def test_nodes_that_differ_by_some_bytes_are_of_one_kind() -> None:
+    world = served(2, provider=CLUSTER_API)
+    for node, memory in zip(world.nodes.values(), ("16776192Ki", "16776188Ki"), strict=True):
+        node["status"]["allocatable"]["memory"] = memory
+    world.settle()
+    told = world.step().bounds
+    world.nodes = dict(reversed(world.nodes.items()))
+    assert world.settle() == [], "a node's heartbeat changes the order of the list"
+    world.nodes.pop(world.running["run-1"])
+    world.seconds += 60
+    world.add_nodes()
+    world.running["run-1"] = next(reversed(world.nodes))
+    assert world.settle() == []
+    assert world.step().bounds == told
+
+
+def test_another_kind_of_node_is_known_by_the_newest() -> None:
+    world = served(1)
+    world.seconds += 60
+    world.add_nodes()
+    newest = next(reversed(world.nodes.values()))
+    newest["status"]["allocatable"]["memory"] = "64Gi"
+    world.nodes = dict(reversed(world.nodes.items()))
+    world.settle()
+    assert world.status["nodeResources"]["memory"] == "64Gi"
 
 
 def test_ticks_ahead_ask_for_nodes_and_give_them_up_again() -> None:
