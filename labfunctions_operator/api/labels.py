@@ -22,6 +22,7 @@ JOB_NAME = "batch.kubernetes.io/job-name"
 SNAPSHOT_ANNOTATION = f"{GROUP}/snapshot"
 OUTPUTS_ANNOTATION = f"{GROUP}/outputs"
 RELEASING_ANNOTATION = f"{GROUP}/releasing"
+BOUNDS_ANNOTATION = f"{GROUP}/bounds"
 BUILD_ANNOTATION = f"{GROUP}/build"
 SCHEDULED_AT_ANNOTATION = f"{GROUP}/scheduled-at"
 

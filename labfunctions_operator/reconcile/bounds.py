@@ -8,7 +8,8 @@ Anything else is somebody's change, which is said and left alone.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from labfunctions_operator.api.nodegroup import NodeGroup, NodeGroupStatus, Raise
+from labfunctions_operator.api.labels import BOUNDS_ANNOTATION
+from labfunctions_operator.api.nodegroup import NodeGroup, Provider, Raise
 from labfunctions_operator.api.times import parse_duration, parse_time, rfc3339
 from labfunctions_operator.reconcile.nodes import Bounds, NodeTemplate, PoolView
 from labfunctions_operator.reconcile.plan import Problem
@@ -58,8 +59,8 @@ def wanted_bounds(
         max=max(group.spec.max, size, view.size.desired or 0),
         until=_until(group, desired, floor, now),
     )
-    drift = _drift(shown, status, target)
-    if drift and group.metadata.generation == status.observed_generation:
+    drift = _drift(shown, group, target)
+    if drift and not _is_handed_back(group, view):
         return Wanted(wanted=status.wanted, written=status.written, problem=drift)
     return Wanted(wanted=target, written=shown, problem=view.problem, may_write=True)
 
@@ -81,8 +82,9 @@ def bounds_of(group: NodeGroup, wanted: Raise, resources: dict[str, str]) -> Bou
     )
 
 
-def _drift(shown: Raise, status: NodeGroupStatus, target: Raise) -> Problem | None:
+def _drift(shown: Raise, group: NodeGroup, target: Raise) -> Problem | None:
     """Tell of a change that is not ours; a pool never written to is taken over as it is."""
+    status = group.status
     if status.written is None:
         return None
     if any(_same(shown, r) for r in (status.written, status.wanted, target) if r):
@@ -91,8 +93,27 @@ def _drift(shown: Raise, status: NodeGroupStatus, target: Raise) -> Problem | No
     return Problem(
         reason=DRIFTED,
         message=f"min and max are {shown.min} and {shown.max} at the provider, not {last.min} and "
-        f"{last.max} as written: somebody else changed them; set them back, or edit the NodeGroup",
+        f"{last.max} as written: somebody else changed them; {_way_back(group.spec.provider)}",
     )
+
+
+def _is_handed_back(group: NodeGroup, view: PoolView) -> bool:
+    """Whether somebody has said that the operator may write the bounds again."""
+    if group.metadata.generation != group.status.observed_generation:
+        return True
+    tags = view.size.tags if view.size else {}
+    return group.spec.provider.cluster_api is not None and BOUNDS_ANNOTATION not in tags
+
+
+def _way_back(provider: Provider) -> str:
+    if machines := provider.cluster_api:
+        # The API server knows who wrote an annotation: neither an edit of the group nor the old
+        # value makes it ours again.
+        return (
+            f"remove the annotation {BOUNDS_ANNOTATION} of {machines.kind} "
+            f"{machines.namespace}/{machines.name} to hand them back"
+        )
+    return "set them back, or edit the NodeGroup, which writes its own again"
 
 
 def _same(one: Raise, other: Raise) -> bool:

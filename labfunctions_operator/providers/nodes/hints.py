@@ -6,13 +6,13 @@ Sources: the cluster-autoscaler's documentation of its providers `aws` and `clus
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from labfunctions_operator.api.labels import GROUP
+from labfunctions_operator.api.labels import BOUNDS_ANNOTATION, GROUP
 from labfunctions_operator.errors import Drifted, InvalidSpec
 from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, NodeTemplate
 
 RAISED_UNTIL = f"{GROUP}/raised-until"
 """Tag or annotation: when `min` falls back to the group's own, RFC 3339."""
-ADOPTED = f"{GROUP}/bounds"
+ADOPTED = BOUNDS_ANNOTATION
 """Annotation: the bounds are ours; whoever takes them over after that keeps them."""
 
 MIN_SIZE = "cluster.x-k8s.io/cluster-api-autoscaler-node-group-min-size"

@@ -21,6 +21,7 @@ from labfunctions_operator.reconcile.nodes import GroupSize, PoolView
 from labfunctions_operator.reconcile.plan import Problem
 
 HOUR = 3600
+ADOPTED = {"labfunctions.io/bounds": "adopted"}
 
 
 def with_runs(count: int, **spec: Any) -> NodeGroupWorld:
@@ -359,22 +360,49 @@ def test_a_restart_between_record_and_confirmation_changes_nothing(when: str) ->
     assert world.status["written"] == {"min": 1, "max": 4}
 
 
-def test_somebody_elses_change_is_said_and_left_alone() -> None:
-    world = NodeGroupWorld(provider=REMOTE)
+BY_EDIT = "set them back, or edit the NodeGroup, which writes its own again"
+BY_ANNOTATION = (
+    "remove the annotation labfunctions.io/bounds of MachineDeployment clusters/gpu "
+    "to hand them back"
+)
+
+
+@pytest.mark.parametrize(
+    ("provider", "way_back"),
+    [
+        (REMOTE, BY_EDIT),
+        ({"eksNodegroup": {"cluster": "lab", "name": "gpu", "region": "eu-west-1"}}, BY_EDIT),
+        (CLUSTER_API, BY_ANNOTATION),
+    ],
+    ids=["asg", "eks", "clusterApi"],
+)
+def test_somebody_elses_change_is_said_and_left_alone(provider: Any, way_back: str) -> None:
+    world = NodeGroupWorld(provider=provider)
     world.settle()
-    world.pool = GroupSize(min=1, max=9, desired=1)
+    world.pool = GroupSize(min=1, max=9, desired=1, tags=ADOPTED)
     world.waiting = {"run": dict(REQUESTS)}
     assert world.settle() == ["status"]
     says = (
         "min and max are 1 and 9 at the provider, not 0 and 4 as written: "
-        "somebody else changed them; set them back, or edit the NodeGroup"
+        f"somebody else changed them; {way_back}"
     )
     assert world.condition("Drifted") == ("True", "Drifted", says)
     assert world.condition("ScalingActive")[:2] == ("False", "Drifted")
     assert world.condition("Ready")[:2] == ("False", "Drifted")
     assert [e.reason for e in world.events if e.type == "Warning"] == ["Drifted"]
     assert world.wait(HOUR) == []
-    assert world.pool == GroupSize(min=1, max=9, desired=1)
+    assert (world.pool.min, world.pool.max) == (1, 9)
+
+
+def test_the_bounds_of_machines_are_handed_back_by_an_annotation_that_goes() -> None:
+    world = NodeGroupWorld(provider=CLUSTER_API)
+    world.settle()
+    world.pool = GroupSize(min=1, max=9, desired=1, tags=ADOPTED)
+    world.settle()
+    world.pool = GroupSize(min=1, max=9, desired=1)
+    world.settle()
+    assert world.condition("Drifted")[0] == "False"
+    assert (world.pool.min, world.pool.max) == (0, 4)
 
 
 def test_drift_ends_when_it_is_set_back() -> None:
