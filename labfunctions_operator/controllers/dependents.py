@@ -32,7 +32,7 @@ class Dependents:
         """Return the keys to reconcile when an object has changed or vanished."""
         kind = obj["kind"]
         if kind == "Node":
-            return self._groups_with(obj)
+            return self._world.groups_with(obj)
         groups = self._groups_of(obj) if self._autoscaling else []
         if kind in ("Job", "Pod", "CronJob"):
             return [*(_owner_of_child(obj) or self._of_cron_job(obj)), *groups]
@@ -51,16 +51,6 @@ class Dependents:
                 *self._cron_jobs_on(name),
             ]
         return [*keys, *groups]
-
-    def _groups_with(self, node: Object) -> list[Key]:
-        """Return the NodeGroups that a node belongs to."""
-        has = node["metadata"].get("labels") or {}
-        return [
-            key_of(group)
-            for group in self._world.caches["NodeGroup"].objects()
-            if (wanted := (group.get("spec") or {}).get("labels"))
-            and all(has.get(key) == value for key, value in wanted.items())
-        ]
 
     def _groups_of(self, obj: Object) -> list[Key]:
         """Return the NodeGroup that a Run, its pod or a Workflow counts for."""

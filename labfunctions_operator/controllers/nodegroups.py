@@ -18,9 +18,9 @@ from labfunctions_operator.kube.resources import PODS
 from labfunctions_operator.reconcile.demand import NodeGroupObserved, requests_of
 from labfunctions_operator.reconcile.execution import find_runtime
 from labfunctions_operator.reconcile.nodegroup import reconcile_node_group
-from labfunctions_operator.reconcile.plan import Key
+from labfunctions_operator.reconcile.plan import Key, Plan
 from labfunctions_operator.reconcile.pods import is_over
-from labfunctions_operator.reconcile.release import cordoned_at
+from labfunctions_operator.reconcile.release import cordoned_at, give_back
 from labfunctions_operator.reconcile.story import with_story
 from labfunctions_operator.settings import Settings
 
@@ -67,9 +67,15 @@ class NodeGroups:
             waits.append(self._pools.follow(key, group, decided.bounds))
         return min((w for w in waits if w is not None), default=None)
 
-    def forget(self, key: Key) -> None:
-        """Drop what is known of a group that is gone."""
-        self._pools.forget(key)
+    async def leave(self, key: Key) -> None:
+        """Put back what a group that is gone has moved outside of its own objects."""
+        self._pools.leave(key)
+        others = [
+            node
+            for node in self._world.caches["Node"].objects()
+            if not set(self._world.groups_with(node)) - {key}
+        ]
+        await self._executor.execute(Plan(apply=give_back(others)), {})
 
     async def observe(self, key: Key, group: NodeGroup) -> NodeGroupObserved:
         """Return what exists around a NodeGroup."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from labfunctions_operator.api.nodegroup import NodeGroup
+from labfunctions_operator.controllers.leaving import lower_raise
 from labfunctions_operator.errors import Denied, Drifted, InvalidSpec, NotFound, Transient
 from labfunctions_operator.providers.nodes.protocol import NodeProvider
 from labfunctions_operator.reconcile.bounds import DRIFTED
@@ -24,6 +25,7 @@ CALL_TIMEOUT = 90.0
 FIRST_DELAY = 2.0
 LAST_DELAY = 300.0
 DENIED_DELAY = 60.0
+LEAVING_ATTEMPTS = 8
 
 
 @dataclass(kw_only=True)
@@ -31,9 +33,10 @@ class _Pool:
     """One pool, and what is under way there.
 
     Attributes:
-        spec: What the provider was made for.
+        group: As it was followed last.
         provider: None until it is asked for the first time.
         told: What it has confirmed in this process.
+        wanted: What it is to be told, and may have been by another process.
         due: When it is looked at next.
         failures: Looks that failed, in a row.
         write_due: When it may be written to.
@@ -41,10 +44,11 @@ class _Pool:
         refusal: Why the last one did, until one succeeds.
     """
 
-    spec: str
+    group: NodeGroup
     provider: NodeProvider | None = None
     view: PoolView = field(default_factory=PoolView)
     told: Bounds | None = None
+    wanted: Bounds | None = None
     due: float = 0.0
     failures: int = 0
     write_due: float = 0.0
@@ -77,13 +81,14 @@ class Pools:
         self._clock = clock
         self._pools: dict[Key, _Pool] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._leaving: dict[Key, asyncio.Lock] = {}
 
     def view(self, key: Key, group: NodeGroup) -> PoolView | None:
         """Return what is known of a pool, or None for a group without one; starts nothing."""
         if not is_remote(group):
             return None
         pool = self._pools.get(key)
-        if pool is None or pool.spec != _spec(group):
+        if pool is None or not _is_same(pool.group, group):
             return PoolView()
         return pool.view
 
@@ -94,12 +99,13 @@ class Pools:
             The seconds until it is to be followed again, or None while a call is under way.
         """
         if not is_remote(group):
-            self.forget(key)
+            self.leave(key)
             return None
         pool = self._pools.get(key)
-        if pool is None or pool.spec != _spec(group):
-            self.forget(key)
-            pool = self._pools[key] = _Pool(spec=_spec(group))
+        if pool is None or not _is_same(pool.group, group):
+            self.leave(key)
+            pool = self._pools[key] = _Pool(group=group)
+        pool.group, pool.wanted = group, wanted or pool.wanted
         now = self._clock()
         is_news = wanted is not None and wanted != pool.told and pool.view.size is not None
         if is_news:
@@ -107,30 +113,63 @@ class Pools:
         if pool.task is None and now >= pool.due:
             bounds = wanted if is_news and now >= pool.write_due else None
             pool.view = replace(pool.view, is_writing=bounds is not None)
-            pool.task = asyncio.create_task(
-                self._call(key, group, pool, bounds), name=f"pool {key}"
-            )
+            pool.task = asyncio.create_task(self._call(key, pool, bounds), name=f"pool {key}")
         return None if pool.task else max(0.1, pool.due - self._clock())
 
-    def forget(self, key: Key) -> None:
-        """Drop what is known of a group that is gone."""
+    def leave(self, key: Key) -> None:
+        """Let go of the pool of a group that is gone or has another; a raise is put back first."""
         pool = self._pools.pop(key, None)
         if pool:
-            closing = asyncio.create_task(_close(pool), name=f"close pool {key}")
+            closing = asyncio.create_task(self._leave(key, pool), name=f"leave pool {key}")
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
-        """Stop all calls and let go of all connections."""
-        for key in list(self._pools):
-            self.forget(key)
+        """Stop all calls and let go of all connections; raises stay, for the next process."""
+        for task in self._closing:
+            task.cancel()
         await asyncio.gather(*self._closing, return_exceptions=True)
+        pools = [self._pools.pop(key) for key in list(self._pools)]
+        await asyncio.gather(*(_close(pool) for pool in pools))
 
-    async def _call(self, key: Key, group: NodeGroup, pool: _Pool, bounds: Bounds | None) -> None:
+    async def _leave(self, key: Key, pool: _Pool) -> None:
+        """Try for some minutes to put back what is raised; nobody is left to be told otherwise."""
+        lock = self._leaving[key] = asyncio.Lock()
+        try:
+            if pool.task:
+                await asyncio.wait([pool.task])
+            for failures in range(LEAVING_ATTEMPTS):
+                try:
+                    async with lock, asyncio.timeout(CALL_TIMEOUT):
+                        await self._lower(key, pool)
+                    return
+                except NotFound:
+                    return
+                except Exception as error:
+                    _log(key, _problem(error), error)
+                    await asyncio.sleep(_delay(error, failures))
+            logger.warning("the pool of NodeGroup %s, which is gone, stays raised", key.name)
+        finally:
+            if self._leaving.get(key) is lock:
+                del self._leaving[key]
+            await _close(pool)
+
+    async def _lower(self, key: Key, pool: _Pool) -> None:
+        successor = self._pools.get(key)
+        if successor and successor.group.spec.provider == pool.group.spec.provider:
+            return  # the group was made anew: the pool is taken over as it is
+        if pool.provider is None:
+            pool.provider = self._make(pool.group)
+        assert pool.provider is not None
+        told = [bounds for bounds in (pool.told, pool.wanted) if bounds]
+        if await lower_raise(pool.provider, told, pool.group.spec.min):
+            logger.info("lowered the pool of NodeGroup %s, which is gone", key.name)
+
+    async def _call(self, key: Key, pool: _Pool, bounds: Bounds | None) -> None:
         before = pool.view
         try:
             async with asyncio.timeout(CALL_TIMEOUT):
-                size = await self._ask(group, pool, bounds)
+                size = await self._ask(key, pool, bounds)
             self._succeed(pool, size, bounds)
         except Exception as error:
             if bounds is None:
@@ -143,9 +182,12 @@ class Pools:
         if self._pools.get(key) is pool and pool.view != before:
             self._on_news(key)
 
-    async def _ask(self, group: NodeGroup, pool: _Pool, bounds: Bounds | None) -> GroupSize:
+    async def _ask(self, key: Key, pool: _Pool, bounds: Bounds | None) -> GroupSize:
+        if lock := self._leaving.get(key):
+            async with lock:
+                pass  # it may be this very pool that an earlier group of that name lowers
         if pool.provider is None:
-            pool.provider = self._make(group)
+            pool.provider = self._make(pool.group)
         assert pool.provider is not None
         seen = await pool.provider.read()
         if bounds is None:
@@ -230,8 +272,9 @@ def _problem(error: Exception) -> Problem:
     return Problem(reason="InternalError", message=f"{type(error).__name__}: {error}"[:400])
 
 
-def _spec(group: NodeGroup) -> str:
-    return f"{group.metadata.uid} {group.spec.provider.model_dump_json()}"
+def _is_same(one: NodeGroup, other: NodeGroup) -> bool:
+    """Whether two versions of a group have the same pool."""
+    return (one.metadata.uid, one.spec.provider) == (other.metadata.uid, other.spec.provider)
 
 
 async def _close(pool: _Pool) -> None:

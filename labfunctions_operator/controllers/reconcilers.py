@@ -88,7 +88,7 @@ class Reconcilers:
             elif key.kind == "Backfill":
                 self._past.forget(key)
             elif key.kind == "NodeGroup":
-                self._node_groups.forget(key)
+                await self._node_groups.leave(key)
             self._notifier.forget(key)
             if key.kind == "Workflow" and obj is None:
                 await self._executor.delete(self._cron_jobs.left_behind(key))

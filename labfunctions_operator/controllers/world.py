@@ -85,6 +85,16 @@ class World:
         """Return the Workflows whose Runs go to a NodeGroup."""
         return [obj for obj in self.caches["Workflow"].objects() if self.group_named(obj) == group]
 
+    def groups_with(self, node: Object) -> list[Key]:
+        """Return the NodeGroups that a node belongs to."""
+        has = node["metadata"].get("labels") or {}
+        return [
+            key_of(group)
+            for group in self.caches["NodeGroup"].objects()
+            if (wanted := (group.get("spec") or {}).get("labels"))
+            and all(has.get(key) == value for key, value in wanted.items())
+        ]
+
     def group_of(self, run: Object) -> str | None:
         """Return the name of the NodeGroup that a Run goes to, if it goes to one."""
         snapshot = (run.get("status") or {}).get("snapshot")

@@ -17,7 +17,7 @@ from labfunctions_operator.reconcile.nodegroup_status import (
 from labfunctions_operator.reconcile.nodes import Bounds, PoolView
 from labfunctions_operator.reconcile.placeholders import place, room_wanted
 from labfunctions_operator.reconcile.plan import Plan
-from labfunctions_operator.reconcile.release import Release, release_nodes
+from labfunctions_operator.reconcile.release import Release, give_back, release_nodes
 from labfunctions_operator.settings import Settings
 
 
@@ -108,8 +108,10 @@ def _children(
 
 def _release(group: NodeGroup, seen: NodeGroupObserved, decided: Decided, now: datetime) -> Release:
     static = group.spec.provider.static
-    if static is None or not static.delete_nodes or group.spec.observe_only:
+    if group.spec.observe_only:
         return Release()
+    if static is None or not static.delete_nodes:
+        return Release(apply=give_back(seen.nodes))
     return release_nodes(
         seen,
         decided.surplus,

@@ -4,7 +4,7 @@ Each step is seen on the node itself, so that a restart goes on where the last o
 Run that comes meanwhile gets the node back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -78,6 +78,11 @@ def release_nodes(
         delete=tuple(delete),
         look_again=min(waits, default=None),
     )
+
+
+def give_back(nodes: Iterable[Object]) -> tuple[Manifest, ...]:
+    """Let pods onto the nodes again that the operator cordoned."""
+    return tuple(_uncordoned(node) for node in nodes if cordoned_at(node) is not None)
 
 
 def cordoned_at(node: Object) -> datetime | None:

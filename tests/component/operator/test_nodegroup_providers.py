@@ -103,6 +103,20 @@ def test_a_pool_is_raised_while_runs_need_it_and_lowered_after(
     assert pool.placeholders() == []
 
 
+def test_a_group_that_is_deleted_takes_its_raise_along_and_leaves_its_runs_alone(
+    pool: Pool, group: str, account: Account, repository: Repository
+) -> None:
+    pool.create(max=2, **on(group))
+    running, waiting = pool.prepare(repository, 2)
+    until(lambda: account.bounds(group) == (2, 2), "the minimum is raised", seconds=30)
+    pool.running_pod(running)
+    pool.bench.api.delete("NodeGroup", "", pool.name)
+    until(lambda: account.bounds(group) == (0, 2), "the minimum is lowered", seconds=30)
+    until(lambda: RAISED not in account.tags(group), "the mark is gone")
+    pool.finish(running)
+    pool.finish(waiting)
+
+
 def test_an_operator_killed_after_a_raise_undoes_it(
     pool: Pool, group: str, account: Account, repository: Repository
 ) -> None:

@@ -12,7 +12,7 @@ from labfunctions_operator.controllers.nodegroups import NodeGroups
 from labfunctions_operator.controllers.pools import Pools
 from labfunctions_operator.controllers.world import World
 from labfunctions_operator.reconcile.demand import NodeGroupObserved
-from labfunctions_operator.reconcile.plan import Key
+from labfunctions_operator.reconcile.plan import Key, Plan
 
 GROUP = Key("NodeGroup", "", "gpu")
 RUN_LABELS = {
@@ -84,14 +84,18 @@ def concerned(world: World, obj: Object, *, autoscaling: bool = True) -> list[Ke
     return Dependents(world, autoscaling=autoscaling).concerned(obj)
 
 
-async def observe(world: World) -> NodeGroupObserved:
-    groups = NodeGroups(
+def groups_of(world: World, executor: Any = None) -> NodeGroups:
+    return NodeGroups(
         client=cast(Any, None),
         world=world,
         pools=Pools(lambda _: pytest.fail("no provider"), lambda _: None),
-        executor=cast(Any, None),
+        executor=executor,
         settings=make_settings(autoscaling={"enabled": True}),
     )
+
+
+async def observe(world: World) -> NodeGroupObserved:
+    groups = groups_of(world)
     return await groups.observe(GROUP, make_node_group(labels={"pool": "gpu", "zone": "a"}))
 
 
@@ -226,6 +230,31 @@ def test_what_changes_a_groups_count_wakes_it(obj: Object) -> None:
     assert GROUP in concerned(world_of(group()), obj)
     if obj["kind"] != "Node":  # nobody follows nodes then
         assert GROUP not in concerned(world_of(group()), obj, autoscaling=False)
+
+
+class Recorder:
+    """Takes the place of what carries plans out."""
+
+    def __init__(self) -> None:
+        self.applied: list[Object] = []
+
+    async def execute(self, plan: Plan, obj: Object) -> None:
+        self.applied += plan.apply
+
+
+async def test_a_group_that_is_gone_gives_back_the_nodes_it_cordoned() -> None:
+    mine, others, by_hand = (
+        plain("Node", name, {"unschedulable": True}, {"pool": pool})
+        for name, pool in (("mine", "old"), ("others", "gpu"), ("by-hand", "old"))
+    )
+    others["metadata"]["labels"]["zone"] = "a"
+    for node in (mine, others):
+        node["metadata"]["annotations"] = {"labfunctions.io/releasing": stamp()}
+    recorder = Recorder()
+    world = world_of(mine, others, by_hand, group())
+    await groups_of(world, recorder).leave(Key("NodeGroup", "", "old"))
+    assert [m["metadata"]["name"] for m in recorder.applied] == ["mine"]
+    assert "spec" not in recorder.applied[0], "the field is given up"
 
 
 def test_other_nodes_wake_nobody() -> None:

@@ -12,6 +12,7 @@ from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.controllers import pools as module
 from labfunctions_operator.controllers.pools import Pools
 from labfunctions_operator.errors import Denied, Drifted, InvalidSpec, NotFound, Transient
+from labfunctions_operator.providers.nodes.hints import RAISED_UNTIL
 from labfunctions_operator.providers.nodes.protocol import NodeProvider
 from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, PoolView
 from labfunctions_operator.reconcile.plan import Key, Problem
@@ -42,7 +43,8 @@ class FakeProvider:
     async def write(self, bounds: Bounds, seen: GroupSize) -> GroupSize:
         await self._begin("write")
         assert seen == self.size
-        self.size = GroupSize(min=bounds.min, max=bounds.max, desired=self.size.desired)
+        tags = {RAISED_UNTIL: bounds.raised_until} if bounds.raised_until else {}
+        self.size = GroupSize(min=bounds.min, max=bounds.max, desired=self.size.desired, tags=tags)
         if self.after_write:
             raise self.after_write
         return self.size
@@ -75,6 +77,11 @@ class Bench:
     async def done(self) -> None:
         """Wait for the call that is under way."""
         await asyncio.gather(*(t for t in asyncio.all_tasks() if t.get_name() == f"pool {KEY}"))
+
+    async def left(self) -> None:
+        """Wait for the end of what is done for a group that is gone."""
+        tasks = [t for t in asyncio.all_tasks() if t.get_name() == f"leave pool {KEY}"]
+        await asyncio.gather(*tasks)
 
     async def follow(self, wanted: Bounds | None = None) -> PoolView:
         """Follow once, and wait for what comes of it."""
@@ -296,3 +303,101 @@ async def test_a_forgotten_group_lets_go_of_its_connections(bench: Bench) -> Non
     await bench.pools.close()
     assert bench.provider.calls[-1] == "close"
     assert bench.provider.size == GroupSize(min=0, max=4, desired=0)
+
+
+# A group that is gone, or has another pool.
+
+RAISED = bounds(3, raised_until="2026-01-01T13:00:00Z")
+
+
+async def raised(bench: Bench) -> None:
+    await bench.follow()
+    await bench.follow(RAISED)
+    assert bench.provider.size.min == 3
+
+
+async def test_a_group_that_is_deleted_puts_back_what_it_raised(bench: Bench) -> None:
+    await raised(bench)
+    bench.pools.leave(KEY)
+    await bench.left()
+    assert bench.provider.size == GroupSize(min=0, max=4, desired=0)
+    assert bench.provider.calls[-2:] == ["write", "close"]
+    bench.pools.leave(KEY)
+    await bench.left()
+    assert bench.provider.calls[-1] == "close", "once"
+
+
+async def test_a_raise_of_an_earlier_process_is_put_back_before_the_first_look(
+    bench: Bench,
+) -> None:
+    bench.provider.size = GroupSize(
+        min=3, max=4, desired=3, tags={RAISED_UNTIL: "2026-01-01T13:00:00Z"}
+    )
+    bench.provider.failures = [Transient("503")]
+    bench.pools.follow(KEY, GROUP, RAISED)
+    bench.pools.leave(KEY)
+    await bench.left()
+    assert bench.provider.size.min == 0
+
+
+async def test_a_group_that_gets_another_pool_puts_back_what_it_raised(bench: Bench) -> None:
+    await raised(bench)
+    bench.pools.follow(KEY, make_node_group(), None)
+    await bench.left()
+    assert bench.provider.size.min == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        pytest.param({"min": 3, "tags": {RAISED_UNTIL: "another's"}}, 3, id="another group's"),
+        pytest.param({"min": 3}, 3, id="nobody's raise"),
+        pytest.param(
+            {"min": 2, "tags": {RAISED_UNTIL: RAISED.raised_until}}, 2, id="somebody's minimum"
+        ),
+    ],
+)
+async def test_what_is_not_ours_stays(bench: Bench, size: Any, expected: int) -> None:
+    await raised(bench)
+    bench.provider.size = GroupSize(max=4, desired=3, **size)
+    bench.pools.leave(KEY)
+    await bench.left()
+    assert bench.provider.size.min == expected
+    assert RAISED.raised_until not in bench.provider.size.tags.values()
+
+
+async def test_a_minimum_that_is_not_raised_costs_no_call(bench: Bench) -> None:
+    await bench.follow()
+    await bench.follow(bounds(0))
+    calls = list(bench.provider.calls)
+    bench.pools.leave(KEY)
+    await bench.left()
+    assert bench.provider.calls == [*calls, "close"]
+
+
+async def test_it_is_tried_for_a_while(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_DELAY", 0.0)
+    await raised(bench)
+    bench.provider.failures = [Transient("503"), Transient("503")]
+    bench.pools.leave(KEY)
+    await bench.left()
+    assert bench.provider.size.min == 0
+
+
+async def test_the_end_of_the_process_is_not_the_end_of_a_group(bench: Bench) -> None:
+    await raised(bench)
+    await bench.pools.close()
+    assert bench.provider.size.min == 3
+
+
+async def test_a_group_that_is_made_anew_takes_its_pool_over_as_it_is(bench: Bench) -> None:
+    await raised(bench)
+    again = GROUP.but(metadata=GROUP.metadata.but(uid="another"))
+    bench.pools.leave(KEY)
+    bench.pools.follow(KEY, again, None)
+    await bench.left()
+    await bench.news.get()
+    view = bench.pools.view(KEY, again)
+    assert view is not None
+    assert view.size == bench.provider.size
+    assert bench.provider.size.min == 3

@@ -519,6 +519,16 @@ def test_a_run_that_comes_meanwhile_gets_the_node_back() -> None:
     assert world.nodes["node-0-0"]["spec"] == {}, "one that was bound at the last moment keeps it"
 
 
+def test_a_node_is_given_back_when_the_provider_changes() -> None:
+    world = NodeGroupWorld(provider=STATIC)
+    world.add_nodes()
+    world.wait(600)
+    assert world.nodes["node-0-0"]["spec"] == {"unschedulable": True}
+    world.edit(provider={"capacity": {}})
+    world.settle()
+    assert world.nodes["node-0-0"]["spec"] == {}
+
+
 def test_the_last_look_counts_what_no_cache_has_seen_yet() -> None:
     world = NodeGroupWorld(provider=STATIC)
     world.add_nodes()
