@@ -59,7 +59,8 @@ class NodeGroups:
             # Of all kinds written here only this one may be missing from a cluster.
             raise InvalidSpec(
                 "spec.provider.capacity.capacityBuffer",
-                "this cluster does not serve CapacityBuffer (autoscaling.x-k8s.io/v1beta1)",
+                "this cluster does not serve CapacityBuffer (autoscaling.x-k8s.io/v1beta1); "
+                "place-holder pods need nothing: leave it out",
             ) from None
         waits = [decided.plan.requeue_after]
         if self._settings.autoscaling.enabled:

@@ -41,6 +41,16 @@ def refuse(
         generation=generation,
         now=now,
     )
+    if obj["kind"] == "NodeGroup":
+        conditions = set_condition(
+            conditions,
+            type="ScalingActive",
+            status=False,
+            reason=reason,
+            message=message,
+            generation=generation,
+            now=now,
+        )
     status["conditions"] = [c.wire() for c in conditions]
     status["observedGeneration"] = generation
     if ends:

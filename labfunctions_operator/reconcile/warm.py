@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from croniter import CroniterBadDateError, croniter
@@ -36,7 +37,8 @@ def floor_at(least: int, warm: Iterable[Warm], now: datetime) -> Floor:
     best = Floor(min=least)
     changes: list[datetime] = []
     for window in warm:
-        started, follows = _around(window, now)
+        minute = now.replace(second=0, microsecond=0)
+        started, follows = _around(window.schedule, window.time_zone, minute)
         end = started + parse_duration(window.duration) if started else None
         changes += [t for t in (end, follows) if t is not None and t > now]
         if end is not None and end > now and window.min > best.min:
@@ -48,17 +50,20 @@ def floor_at(least: int, warm: Iterable[Warm], now: datetime) -> Floor:
     )
 
 
-def _around(window: Warm, now: datetime) -> tuple[datetime | None, datetime | None]:
-    """Return when a window began last, and when it begins next."""
-    local = now.astimezone(ZoneInfo(window.time_zone or "UTC"))
+@lru_cache(maxsize=1024)
+def _around(
+    schedule: str, time_zone: str, minute: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """Return when a window began last, and when it begins next, at any second of a minute."""
+    local = minute.astimezone(ZoneInfo(time_zone or "UTC"))
 
     def find(start: datetime, backwards: bool) -> datetime | None:
-        times = croniter(window.schedule, start, max_years_between_matches=_YEARS)
+        times = croniter(schedule, start, max_years_between_matches=_YEARS)
         try:
             found: datetime = (times.get_prev if backwards else times.get_next)(datetime)
         except CroniterBadDateError:
             return None
         return found
 
-    # The past ends with this very second.
+    # The past ends with this very minute.
     return find(local + timedelta(seconds=1), True), find(local, False)

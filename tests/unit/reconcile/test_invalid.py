@@ -64,7 +64,15 @@ def test_a_backfill_that_cannot_be_worked_with_has_failed_but_has_not_ended() ->
     assert refused(make_object("Backfill", "again", {}, known)) == known
 
 
-@pytest.mark.parametrize("kind", ["Project", "Workflow", "Run"])
+def test_a_group_that_cannot_be_worked_with_does_not_scale() -> None:
+    status = refused(make_object("NodeGroup", "gpu", {}))
+    assert status["conditions"] == [
+        condition("Ready", "False"),
+        condition("ScalingActive", "False"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["Project", "Workflow", "Run", "NodeGroup"])
 @pytest.mark.parametrize("final", [True, False])
 def test_saying_it_again_changes_nothing(kind: str, final: bool) -> None:
     obj = make_object(kind, "demo", {})

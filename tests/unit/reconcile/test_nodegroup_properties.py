@@ -11,6 +11,7 @@ from nodegroup_world import REMOTE, REQUESTS, NodeGroupWorld
 from objects import at, stamp
 
 from labfunctions_operator.api.times import parse_duration
+from labfunctions_operator.reconcile.pods import is_over
 from labfunctions_operator.reconcile.warm import floor_at
 
 PROVIDERS: dict[str, Any] = {
@@ -32,6 +33,7 @@ SPECS = st.fixed_dictionaries(
         ),
     },
     optional={
+        "warmAhead": st.just("5m"),
         "warm": st.just([{"schedule": "*/40 * * * *", "duration": "10m", "min": 2}]),
         "policy": st.fixed_dictionaries(
             {
@@ -106,6 +108,10 @@ def the_pool_is_unknown(world: NodeGroupWorld) -> None:
     world.is_known = not world.is_known
 
 
+def a_tick_is_near(world: NodeGroupWorld) -> None:
+    world.ticks.append(world.seconds + 400)
+
+
 def a_larger_max(world: NodeGroupWorld) -> None:
     world.edit(max=7)
 
@@ -124,6 +130,7 @@ EVENTS: list[Callable[[NodeGroupWorld], None]] = [
     a_moment,
     a_while,
     the_pool_is_unknown,
+    a_tick_is_near,
     a_larger_max,
 ]
 HISTORIES = st.lists(st.sampled_from(EVENTS), max_size=25)
@@ -142,6 +149,9 @@ def checked_step(world: NodeGroupWorld) -> None:
     assert not {n for n in gone if not before[n]["spec"].get("unschedulable")}, "not cordoned"
     alive = [r for r in plan.delete if r.kind == "Pod"]
     assert not (alive and [m for m in plan.apply if m["kind"] == "Pod"]), "created and deleted"
+    if spec.provider.capacity and not spec.provider.capacity.resources:
+        held = [p for p in world.placeholders.values() if not is_over(p)]
+        assert len(held) <= max(0, world.status["desired"] - len(busy)), "more than wanted"
     cordoned = {m["metadata"]["name"] for m in plan.apply if m.get("spec", {}).get("unschedulable")}
     assert not cordoned & busy, "a node with a Run was cordoned"
     assert not (cordoned and world.waiting_fits()), "a node that a Run waits for was cordoned"
@@ -212,6 +222,7 @@ def test_an_empty_group_is_at_its_minimum_after_idle_and_cooldown(
     world = world_after(spec, provider, history)
     world.is_known = True
     world.waiting.clear()
+    world.ticks.clear()
     for run in list(world.running):
         world.end(run)
     world.settle()
