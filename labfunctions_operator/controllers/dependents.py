@@ -1,6 +1,6 @@
 """Which object concerns which other: whom the engine wakes when something has changed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -53,16 +53,22 @@ class Dependents:
         return [*keys, *groups]
 
     def _groups_of(self, obj: Object) -> list[Key]:
-        """Return the NodeGroup that a Run, its pod or a Workflow counts for."""
+        """Return the NodeGroups that a Run, its pod, a Workflow or a Project's image counts for."""
         kind = obj["kind"]
-        name = None
+        names: Iterable[str | None] = ()
         if kind in ("Job", "Pod"):
-            name = (obj["metadata"].get("labels") or {}).get(labels.NODE_GROUP)
+            names = [(obj["metadata"].get("labels") or {}).get(labels.NODE_GROUP)]
         elif kind == "Run":
-            name = self._world.group_of(obj)
+            names = [self._world.group_of(obj)]
         elif kind == "Workflow":
-            name = self._world.group_named(obj)
-        return [Key("NodeGroup", "", name)] if name else []
+            names = [self._world.group_named(obj)]
+        elif kind == "Project":
+            meta = obj["metadata"]
+            workflows = self._world.caches["Workflow"].by_index(
+                BY_PROJECT, meta["name"], meta["namespace"]
+            )
+            names = sorted({name for obj in workflows if (name := self._world.group_named(obj))})
+        return [Key("NodeGroup", "", name) for name in names if name]
 
     def _waiting_for(self, group: str) -> list[Key]:
         """Return the Runs that were told that a NodeGroup is not there."""

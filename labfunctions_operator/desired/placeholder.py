@@ -46,7 +46,7 @@ def build_placeholder(
             "name": placeholder_name(group.metadata.name, index),
             "namespace": settings.namespace,
             "labels": _labels(group),
-            "annotations": dict(_STAY),
+            "annotations": {**_STAY, labels.PULLS_ANNOTATION: " ".join(images)},
             "ownerReferences": [owner_reference("NodeGroup", group.metadata)],
         },
         "spec": _pod(group, images, settings),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from labfunctions_operator.api.labels import PULLS_ANNOTATION
 from labfunctions_operator.api.nodegroup import CAPACITY_BUFFER, LARGEST, NodeGroup
 from labfunctions_operator.desired.placeholder import (
     build_buffer,
@@ -66,7 +67,19 @@ def place(
         build_placeholder(group, index, images[:PULLED], settings)
         for index, _ in zip(names, range(wanted), strict=False)
     ]
-    return tuple(create), tuple(_ref(obj) for obj in (*left, *over, *surplus))
+    outdated = [] if create or surplus else [p for p in alive if _is_outdated(p, images)]
+    return tuple(create), tuple(_ref(obj) for obj in (*left, *over, *surplus, *outdated))
+
+
+def _is_outdated(pod: Object, images: Sequence[str]) -> bool:
+    """Whether there is an image to pull in place of one that no Workflow has any more.
+
+    Which of many images are needed first changes with each tick: that alone is no reason.
+    """
+    annotations = pod["metadata"].get("annotations") or {}
+    pulls = set(annotations.get(PULLS_ANNOTATION, "").split())
+    has_room = len(pulls) < PULLED or bool(pulls - set(images))
+    return has_room and bool(set(images[:PULLED]) - pulls)
 
 
 def _worth(pod: Object, free: Sequence[str]) -> tuple[int, str]:

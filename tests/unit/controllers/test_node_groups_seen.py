@@ -257,6 +257,11 @@ async def test_a_group_that_is_gone_gives_back_the_nodes_it_cordoned() -> None:
     assert "spec" not in recorder.applied[0], "the field is given up"
 
 
+def test_a_new_image_wakes_the_groups_that_pull_it() -> None:
+    assert GROUP in concerned(world_of(group(), workflow(nodeGroup="gpu")), project())
+    assert GROUP not in concerned(world_of(group(), workflow()), project())
+
+
 def test_other_nodes_wake_nobody() -> None:
     node = plain("Node", "n", {}, {"pool": "gpu", "zone": "b"})
     assert concerned(world_of(group()), node) == []
@@ -273,11 +278,11 @@ def test_a_group_that_appears_or_goes_wakes_the_workflows_that_name_it() -> None
     fine = workflow(nodeGroup="gpu", status=not_ready("Ready"))
     by_default = workflow(status=not_ready("NodeGroupNotFound"))
     defaults = project(defaults={"nodeGroup": "gpu"})
-    assert report in world_of(group(), missing).concerned(group())
-    assert report in world_of(group(), by_default, defaults).concerned(group())
-    assert report not in world_of(group(), fine).concerned(group()), "nothing is news to it"
-    assert report in world_of(fine).concerned(group()), "the group is gone"
-    assert report not in world_of(workflow(nodeGroup="cpu")).concerned(group())
+    assert report in concerned(world_of(group(), missing), group())
+    assert report in concerned(world_of(group(), by_default, defaults), group())
+    assert report not in concerned(world_of(group(), fine), group()), "nothing is news to it"
+    assert report in concerned(world_of(fine), group()), "the group is gone"
+    assert report not in concerned(world_of(workflow(nodeGroup="cpu")), group())
 
 
 def test_a_group_that_appears_wakes_the_runs_that_miss_it() -> None:

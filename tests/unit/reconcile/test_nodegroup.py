@@ -150,6 +150,21 @@ def test_a_placeholder_of_a_node_is_alone_there_and_pulls_images_without_running
     assert pod["priorityClassName"] == "labfunctions-placeholder"
 
 
+def test_a_placeholder_is_made_anew_for_an_image_that_takes_the_place_of_another() -> None:
+    world = NodeGroupWorld(min=1)
+    world.settle()
+    pulled = [("first", ["a@1"]), ("built anew", ["a@2"]), ("four", ["a@2", "b", "c", "d"])]
+    for what, images in pulled:
+        world.images = images
+        made = world.settle()
+        assert [m.split()[0] for m in made] == ["delete", "create"], what
+    for images in (["d", "c", "b", "a@2"], ["a@2", "b", "c"]):
+        world.images = images
+        assert world.settle() == [], "the order of ticks, and less to pull, are no reason"
+    [pod] = world.placeholders.values()
+    assert [c["image"] for c in pod["spec"]["containers"][1:]] == ["a@2", "b", "c"]
+
+
 def test_a_capacity_buffer_takes_the_place_of_pods() -> None:
     group = make_node_group(min=2, provider={"capacity": {"capacityBuffer": True}})
     settings = make_settings(autoscaling={"enabled": True})

@@ -108,6 +108,10 @@ def the_pool_is_unknown(world: NodeGroupWorld) -> None:
     world.is_known = not world.is_known
 
 
+def an_image_is_built(world: NodeGroupWorld) -> None:
+    world.images = [f"image@{len(world.writes)}", *world.images[:1], *world.images[2:]]
+
+
 def a_tick_is_near(world: NodeGroupWorld) -> None:
     world.ticks.append(world.seconds + 400)
 
@@ -131,6 +135,7 @@ EVENTS: list[Callable[[NodeGroupWorld], None]] = [
     a_while,
     the_pool_is_unknown,
     a_tick_is_near,
+    an_image_is_built,
     a_larger_max,
 ]
 HISTORIES = st.lists(st.sampled_from(EVENTS), max_size=25)
