@@ -71,6 +71,7 @@ RUN_COLUMNS = [
     Column("Message", f"{_SUCCEEDED}.message"),
 ]
 NODE_GROUP_COLUMNS = [
+    Column("Status", f"{_READY}.reason"),
     Column("Provider", ".status.provider"),
     Column("Min", ".status.min", "integer"),
     Column("Max", ".status.max", "integer"),

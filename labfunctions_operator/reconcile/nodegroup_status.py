@@ -19,6 +19,7 @@ READY = "Ready"
 SCALING_ACTIVE = "ScalingActive"
 AT_LIMIT = "AtLimit"
 STALLED = "Stalled"
+_OBSERVES = "ObserveOnly"
 
 
 class _Fact(NamedTuple):
@@ -101,6 +102,8 @@ def _facts(
         ready = _Fact(READY, False, problem.reason, f"{problem.message}; {says}")
     elif unread:
         ready = _Fact(READY, None, "Reading", says)
+    elif group.spec.observe_only:
+        ready = _Fact(READY, True, _OBSERVES, says)
     drifted = _Fact(DRIFTED, False, "AsWritten", "")
     if problem and problem.reason == DRIFTED:
         drifted = _Fact(DRIFTED, True, DRIFTED, problem.message)
@@ -119,7 +122,7 @@ def _active(group: NodeGroup, problem: Problem | None, *, unread: bool) -> _Fact
         return _Fact(SCALING_ACTIVE, False, problem.reason, problem.message)
     if group.spec.observe_only:
         message = "spec.observeOnly is set: decisions are made and not carried out"
-        return _Fact(SCALING_ACTIVE, False, "ObserveOnly", message)
+        return _Fact(SCALING_ACTIVE, False, _OBSERVES, message)
     if unread:
         message = "waiting for the provider's first answer"
         return _Fact(SCALING_ACTIVE, False, "Reading", message)
@@ -154,10 +157,16 @@ def _explain(
         parts.append(f"{_count(demand.misfits, 'waiting Run')} larger than any node of the group")
     static = group.spec.provider.static
     if static and desired > demand.load.size:
-        parts.append(f"add {_count(desired - demand.load.size, 'node')}")
+        parts.append(_advice(desired - demand.load.size))
     if static and surplus:
         parts.append(f"free to go: {', '.join(sorted(surplus))}")
+    if group.spec.observe_only:
+        parts.append("observeOnly: nothing is changed")
     return "; ".join(parts)
+
+
+def _advice(missing: int) -> str:
+    return f"add {_count(missing, 'node')}, which no autoscaler does for a static group"
 
 
 def _count(number: int, noun: str) -> str:
@@ -174,7 +183,10 @@ def node_group_events(
         reason = "ScaledUp" if last.to > last.from_size else "ScaledDown"
         if group.spec.observe_only:
             reason = f"Would{reason.replace('Scaled', 'Scale')}"
-        text = f"from {last.from_size} to {last.to}: {last.why}; {decided.demand.load.size} there"
+        there = decided.demand.load.size
+        text = f"from {last.from_size} to {last.to}: {last.why}; {there} there"
+        if group.spec.provider.static and last.to > there:
+            text = f"{text}; {_advice(last.to - there)}"
         events.append(Event(type="Normal", reason=reason, message=text))
     for type in (DRIFTED, STALLED, AT_LIMIT):
         new = find_condition(status.conditions, type)

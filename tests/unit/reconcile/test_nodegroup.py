@@ -280,6 +280,8 @@ def test_observe_only_decides_and_writes_nothing_but_its_status() -> None:
     assert world.status["desired"] == 2
     assert world.condition("ScalingActive")[:2] == ("False", "ObserveOnly")
     assert [e.reason for e in world.events] == ["WouldScaleUp"]
+    assert world.condition("Ready")[:2] == ("True", "ObserveOnly")
+    assert world.condition("Ready")[2].endswith("; observeOnly: nothing is changed")
     remote = NodeGroupWorld(min=2, observeOnly=True, provider=REMOTE)
     assert remote.settle() == ["status"]
     assert remote.pool == GroupSize(min=0, max=4, desired=0)
@@ -479,10 +481,16 @@ def test_autoscalers_are_told_what_a_node_will_be_like() -> None:
 # Nodes that no autoscaler looks after.
 
 
+ADVICE = "add 2 nodes, which no autoscaler does for a static group"
+
+
 def test_without_an_autoscaler_advice_is_given() -> None:
     world = with_runs(2, provider={"static": {}})
     world.settle()
-    assert world.condition("Ready")[2].endswith("2 nodes wanted, 0 there; add 2 nodes")
+    assert world.condition("Ready")[2].endswith("2 nodes wanted, 0 there; " + ADVICE)
+    assert [e.message for e in world.events] == [
+        "from 0 to 2: 0 busy, 2 waiting; 0 there; " + ADVICE
+    ]
     world.waiting = {}
     world.add_nodes(2)
     assert world.wait(HOUR) == ["status"]
