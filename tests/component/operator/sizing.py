@@ -149,7 +149,9 @@ class Pool:
     def events(self) -> list[str]:
         events = self.bench.api.list("Event", "default")
         mine = [e for e in events if e["involvedObject"]["name"] == self.name]
-        return [e["reason"] for e in sorted(mine, key=lambda e: e["metadata"]["resourceVersion"])]
+        return [
+            e["reason"] for e in sorted(mine, key=lambda e: int(e["metadata"]["resourceVersion"]))
+        ]
 
     def prepare(self, repository: Repository, count: int) -> list[str]:
         """Create a Workflow of the group and some Runs of it."""
