@@ -21,6 +21,7 @@ ROOTS = {
     "NodeGroup": GROUP,
     "Job": "/apis/batch/v1",
     "CronJob": "/apis/batch/v1",
+    "CapacityBuffer": "/apis/autoscaling.x-k8s.io/v1beta1",
     "Lease": "/apis/coordination.k8s.io/v1",
     "SubjectAccessReview": "/apis/authorization.k8s.io/v1",
 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +12,11 @@ from tests.providers.provider_servers import Repository, S3Server
 
 from .api import Api, Object, condition, until
 from .bench import Bench
+from .capacity_buffer import installed, published_crd
 from .inbox import Inbox
 from .kubelet import Kubelet
 from .objects import IMAGE, inline_run, project, workflow
-from .process import WRITES, Footprint, OperatorProcess
+from .process import NAMESPACE, WRITES, Footprint, OperatorProcess
 from .sizing import Pool, sizing_config, sizing_operator, watched_pool
 
 
@@ -61,9 +63,9 @@ def test_a_gpu_group_goes_from_nothing_to_its_runs_and_back(
     pool.await_nodes(0)
     pool.await_status(desired=0, busy=0, idle=0)
     assert pool.autoscaler.most == 3
-    events = pool.events()
-    assert events[0] == "ScaledUp"
-    assert events[-1] == "ScaledDown"
+    assert pool.events()[0] == "ScaledUp"
+    # An Event follows the status that it tells of.
+    until(lambda: pool.events()[-1] == "ScaledDown", "the last decision is told")
 
 
 def test_a_group_at_its_limit_says_so(pool: Pool, repository: Repository) -> None:
@@ -173,6 +175,54 @@ def test_a_run_of_an_unknown_group_says_so_and_starts_once_it_is_there(
     pool.create()
     pool.bench.await_reason("Workflow", "analysis", "Ready")
     pool.finish(name)
+
+
+@pytest.fixture(scope="module")
+def crd() -> Path:
+    return published_crd()
+
+
+def buffer_of(pool: Pool) -> Object:
+    found = pool.bench.api.get("CapacityBuffer", NAMESPACE, f"{pool.name}-placeholder")
+    return found["spec"] if found else {}
+
+
+@pytest.mark.timeout(120)
+def test_a_capacity_buffer_speaks_for_nodes_where_its_kind_is_served(
+    pool: Pool, kubectl: Kubectl, crd: Path, control_plane: ControlPlane, repository: Repository
+) -> None:
+    api, name = pool.bench.api, f"{pool.name}-placeholder"
+    pool.create(min=1, provider={"capacity": {"capacityBuffer": True}})
+    for type in ("Ready", "ScalingActive"):
+        until(lambda t=type: condition(pool.obj, t).get("reason") == "InvalidSpec", f"{type} is")
+        assert condition(pool.obj, type)["status"] == "False"
+        message = condition(pool.obj, type)["message"]
+        assert message.startswith("spec.provider.capacity.capacityBuffer: this cluster does not")
+    with installed(kubectl, crd):
+        pool.patch(min=2)
+        until(lambda: buffer_of(pool).get("replicas") == 2, "two nodes are asked for", seconds=30)
+        pool.await_status(provider="capacityBuffer", desired=2, ready=0)
+        assert condition(pool.obj, "ScalingActive")["status"] == "True"
+        template = api.get("PodTemplate", NAMESPACE, buffer_of(pool)["podTemplateRef"]["name"])
+        assert template is not None
+        assert template["template"]["spec"]["nodeSelector"] == {"pool": pool.name}
+        assert pool.placeholders() == []
+
+        footprint = Footprint(control_plane.audit_log)
+        pool.bench.operator.restart()
+        assert [str(r) for r in footprint.requests() if r.verb in WRITES] == []
+
+        pool.autoscaler.is_paused = True
+        pool.prepare(repository, 1)
+        until(lambda: buffer_of(pool)["replicas"] == 1, "the Run's pod asks for its own node")
+        pool.patch(provider={"capacity": {"capacityBuffer": False}})
+        until(lambda: not buffer_of(pool), "the buffer goes")
+        until(lambda: api.get("PodTemplate", NAMESPACE, name) is None, "its template goes")
+        until(pool.placeholders, "pods take its place")
+        pool.patch(provider={"capacity": {"capacityBuffer": True}})
+        until(lambda: buffer_of(pool) and not pool.placeholders(), "and give it back")
+        api.delete("NodeGroup", "", pool.name)
+        until(lambda: not buffer_of(pool), "it goes with its group", seconds=45)
 
 
 def test_idle_nodes_without_an_autoscaler_are_drained_and_deleted(pool: Pool) -> None:
