@@ -13,7 +13,7 @@ import yaml
 from dev.cluster.errors import ClusterError
 from dev.cluster.kubectl import Kubectl
 from dev.gitserver.push import publish
-from dev.install import NAMESPACE
+from dev.install import CHART, NAMESPACE, RELEASE, helm, values_files
 from dev.storage import open_store
 
 from .objects import Object, condition
@@ -260,6 +260,13 @@ class Team:
             return self.kubectl(*words)
         except ClusterError as error:
             return str(error)
+
+
+def upgrade(*values: str) -> None:
+    """Install the release anew, with values on top of the usual ones."""
+    words = [word for value in values for word in ("--set", value)]
+    own = ("--create-namespace", "--force-conflicts")
+    helm("upgrade", "--install", RELEASE, str(CHART), *own, *values_files(), *words)
 
 
 def seconds_between(start: str, end: str) -> float:

@@ -6,18 +6,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from dev.cluster.errors import ClusterError
-from dev.install import CHART, NAMESPACE, RELEASE, helm, values_files
+from dev.install import NAMESPACE, RELEASE, helm
 
-from .cluster import Cluster, Repository, Team
+from .cluster import Cluster, Repository, Team, upgrade
 from .objects import HELLO, Object, condition, inline_run, notebook, printed, project, run
 
 COMPONENTS = ("operator", "buildkitd", "registry", "store")
-
-
-def upgrade(*values: str) -> None:
-    words = [word for value in values for word in ("--set", value)]
-    own = ("--create-namespace", "--force-conflicts")
-    helm("upgrade", "--install", RELEASE, str(CHART), *own, *values_files(), *words)
 
 
 def all_of(cluster: Cluster, kind: str) -> dict[str, Object]:
