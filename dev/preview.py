@@ -4,7 +4,7 @@ The bodies are what is sent; only their look is imitated, for docs/notifications
 
     python -m dev.preview preview.html
     chromium --headless --no-sandbox --screenshot=docs/images/notifications.png \
-        --window-size=1180,900 preview.html
+        --window-size=1180,1400 preview.html
 """
 
 import html
@@ -13,9 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from labfunctions_operator.api.notification import MissedDelivery, Target
 from labfunctions_operator.api.run import Run
+from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.desired import render
-from labfunctions_operator.desired.message import Link, Message, run_message
+from labfunctions_operator.desired.message import Link, Message, missed_message, run_message
 
 _STYLE = """
 body { font: 15px/1.45 sans-serif; margin: 20px; background: #fff; color: #1d1c1d; width: 1140px }
@@ -40,52 +42,101 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; font: 12.5px/1.4 monospace
 
 def main() -> None:
     """Write the page to the path named on the command line."""
-    message = example()
+    failed, recovered, missed = failure(), recovery(), missed_ticks()
     parts = [
-        f"<!doctype html><meta charset=utf-8><style>{_STYLE}</style><div class=row>",
-        f"<div><h2>Slack</h2>{_slack(render.slack(message))}</div>",
-        f"<div><h2>Discord</h2>{_discord(render.discord(message)['embeds'][0])}",
-        f"</div></div><h2>Mail</h2>{_mail(message)}",
+        f"<!doctype html><meta charset=utf-8><style>{_STYLE}</style>",
+        _row(
+            f"<h2>Slack: onFailure</h2>{_slack(render.slack(failed))}",
+            f"<h2>Discord: onFailure</h2>{_discord(render.discord(failed)['embeds'][0])}",
+        ),
+        _row(
+            f"<h2>Slack: onRecovered</h2>{_slack(render.slack(recovered))}",
+            f"<h2>Discord: onMissed</h2>{_discord(render.discord(missed)['embeds'][0])}",
+        ),
+        f"<h2>Mail: onFailure</h2>{_mail(failed)}",
     ]
     Path(sys.argv[1]).write_text("".join(parts))
 
 
-def example() -> Message:
-    """Return a message about a failed Run."""
-    run = Run.model_validate(
-        {
-            "metadata": {
-                "name": "wine-report-29412360",
-                "namespace": "team-wine",
-                "uid": "5f0c",
-                "annotations": {"labfunctions.io/scheduled-at": "2026-01-05T06:00:00Z"},
-            },
-            "spec": {"workflowRef": {"name": "wine-report"}},
-            "status": _STATUS,
-        }
-    )
-    url = "https://results.example.com/team-wine/wine/wine-report/wine-report-29412360-5f0c/3"
-    links = [
-        Link(label=label, url=f"{url}/{file}", expires="2026-01-06T06:03:12Z")
-        for label, file in (("Notebook", "notebook.ipynb"), ("HTML", "notebook.html"))
-    ]
+def _row(*columns: str) -> str:
+    return f"<div class=row>{''.join(f'<div>{column}</div>' for column in columns)}</div>"
+
+
+def failure() -> Message:
+    """Return a message about a scheduled Run that failed."""
+    due = {
+        "labfunctions.io/scheduled-at": "2026-01-05T06:00:00Z",
+        "labfunctions.io/time-zone": "Europe/Berlin",
+    }
     tail = [
         "178 wines of 3 growers",
         "columns: alcohol, malic_acid, ash, hue",
         "signing in with [masked]",
         "ValueError: the data has no column 'colour'; @everyone <see> the *schema*",
     ]
-    return run_message(run, "Failed", links=links, tail=tail)
+    run = _run("wine-report-29412360", due, _FAILED)
+    return run_message(run, "Failed", links=_links("29412360-5f0c/3"), tail=tail)
 
 
-_STATUS: dict[str, Any] = {
+def recovery() -> Message:
+    """Return a message about a Run by hand that succeeded after that."""
+    by = {"labfunctions.io/started-by": "ada@example.com"}
+    run = _run("wine-report-again", by, _SUCCEEDED)
+    tail = ["178 wines of 3 growers", "report.pdf: 12 pages"]
+    return run_message(run, "Recovered", links=_links("again-77ab/1"), tail=tail)
+
+
+def missed_ticks() -> Message:
+    """Return a message about ticks that got no Run."""
+    workflow = Workflow.model_validate(
+        {
+            "metadata": {"name": "wine-report", "namespace": "team-wine", "uid": "5f0c"},
+            "spec": {"schedule": "0 7 * * *", "timeZone": "Europe/Berlin"},
+            "status": {"nextScheduleTime": "2026-01-08T06:00:00Z"},
+        }
+    )
+    delivery = MissedDelivery(
+        target=Target(name="discord"),
+        due="2026-01-07T06:00:00Z",
+        count=2,
+        reason="MissedSchedule",
+        cause="the scheduler was away or late",
+    )
+    return missed_message(workflow, delivery)
+
+
+def _run(name: str, annotations: dict[str, str], status: dict[str, Any]) -> Run:
+    return Run.model_validate(
+        {
+            "metadata": {
+                "name": name,
+                "namespace": "team-wine",
+                "uid": "5f0c",
+                "annotations": annotations,
+            },
+            "spec": {"workflowRef": {"name": "wine-report"}},
+            "status": status,
+        }
+    )
+
+
+def _links(folder: str) -> list[Link]:
+    url = f"https://results.example.com/team-wine/wine/wine-report/wine-report-{folder}"
+    return [
+        Link(label=label, url=f"{url}/{file}", expires="2026-01-06T06:03:12Z")
+        for label, file in (("Notebook", "notebook.ipynb"), ("HTML", "notebook.html"))
+    ]
+
+
+_SNAPSHOT = {
+    "project": "wine",
+    "workflow": "wine-report",
+    "image": "i",
+    "retries": {"limit": 2},
+}
+_FAILED: dict[str, Any] = {
     "phase": "Failed",
-    "snapshot": {
-        "project": "wine",
-        "workflow": "wine-report",
-        "image": "i",
-        "retries": {"limit": 2},
-    },
+    "snapshot": _SNAPSHOT,
     "attempts": [{"number": n, "job": f"j-{n}"} for n in (1, 2, 3)],
     "failure": {
         "reason": "NotebookError",
@@ -105,6 +156,22 @@ _STATUS: dict[str, Any] = {
             "message": "cell 3 of 5 raised ValueError: the data has no column 'colour'; "
             "@everyone <see> the *schema* (attempt 3)",
             "lastTransitionTime": "2026-01-05T06:03:12Z",
+        }
+    ],
+}
+_SUCCEEDED: dict[str, Any] = {
+    "phase": "Succeeded",
+    "snapshot": _SNAPSHOT,
+    "attempts": [{"number": 1, "job": "j-1"}],
+    "completionTime": "2026-01-05T09:12:40Z",
+    "durationSeconds": 71,
+    "conditions": [
+        {
+            "type": "Succeeded",
+            "status": "True",
+            "reason": "Succeeded",
+            "message": "all 5 cells completed",
+            "lastTransitionTime": "2026-01-05T09:12:40Z",
         }
     ],
 }

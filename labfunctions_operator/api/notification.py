@@ -1,11 +1,13 @@
 """Who is told what about Runs: targets, and what became of each message."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from labfunctions_operator.api.schedule import Timestamp
 from labfunctions_operator.api.types import LocalRef, Model
 
 Event = Literal["Succeeded", "Failed", "Missed", "Recovered"]
@@ -95,6 +97,11 @@ class Target(Model):
     def media(self) -> list[str]:
         """Return the names of the media given."""
         return [medium for medium in MEDIA if getattr(self, medium) is not None]
+
+    @property
+    def identity(self) -> str:
+        """Tell targets apart; by its name a target is the same as when it is written out."""
+        return json.dumps(self.but(name=None).wire() or self.wire(), sort_keys=True)
 
     def __str__(self) -> str:
         """Name it for a person; never the address, which may be a secret."""
@@ -205,11 +212,11 @@ class Notifications(Model):
     on_failure: Entries = []
     """Told of each Run that fails, after its last attempt."""
     on_missed: Entries = []
-    """Told of scheduled Runs that were not started in time."""
+    """Told of ticks of the schedule that got no Run: the first of several in turn."""
     on_recovered: Entries = []
     """Told of the first Run that succeeds after one of the same Workflow has failed."""
     group_seconds: Annotated[int, Field(ge=0, le=86400)] = 0
-    """Wait this long for more failures alike, and tell of them in one message (default 0)."""
+    """Wait this long for more alike, and tell of them in one message (default 0)."""
 
 
 class Template(Model):
@@ -242,6 +249,23 @@ class Delivery(Model):
     """Why it could not be sent."""
     time: str | None = None
     """When it was sent or given up."""
+
+
+class MissedDelivery(Delivery):
+    """One message to one target about ticks of a schedule that got no Run."""
+
+    event: Literal["Missed"] = "Missed"
+    due: Timestamp
+    """When the last of them was due."""
+    count: int = 1
+    """How many they are."""
+    reason: str
+    """That of the Event."""
+    cause: str
+    """Why they got no Run, in one line."""
+    not_before: Timestamp | None = None
+    """Held back until then, to be one message with what follows."""
+    time: Timestamp | None = None
 
 
 def check_url(url: str) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, field_validator
 
-from labfunctions_operator.api.notification import Notifications
+from labfunctions_operator.api.notification import MissedDelivery, Notifications
 from labfunctions_operator.api.project import inner_path
 from labfunctions_operator.api.quantity import parse_bytes
 from labfunctions_operator.api.schedule import ScheduleSpec, ScheduleStatus
@@ -159,6 +159,8 @@ class WorkflowStatus(ScheduleStatus):
     observed_generation: int | None = None
     parameters_schema: dict[str, JsonValue] | None = None
     """The parameters that the notebook declares, as JSON Schema properties."""
+    notifications: list[MissedDelivery] | None = None
+    """The last messages about ticks that got no Run, one for each target."""
     conditions: list[Condition] = []
 
 

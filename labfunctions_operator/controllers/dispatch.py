@@ -10,12 +10,31 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
-from labfunctions_operator.api.notification import Email, Event, Slack, Target, Template, Webhook
+from labfunctions_operator.api.labels import API_VERSION
+from labfunctions_operator.api.notification import (
+    Email,
+    Event,
+    MissedDelivery,
+    Slack,
+    Target,
+    Template,
+    Webhook,
+)
 from labfunctions_operator.api.run import Run
 from labfunctions_operator.api.times import rfc3339
 from labfunctions_operator.api.types import LocalRef
+from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.desired import render
-from labfunctions_operator.desired.message import Link, Message, clean, cut, one_line, run_message
+from labfunctions_operator.desired.message import (
+    Link,
+    Message,
+    clean,
+    cut,
+    missed_message,
+    one_line,
+    run_message,
+)
+from labfunctions_operator.desired.starter import creator, is_by_request
 from labfunctions_operator.desired.tail import tail_of
 from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
 from labfunctions_operator.kube.client import KubeClient
@@ -72,9 +91,34 @@ class Dispatch:
         """
         loop = asyncio.get_running_loop()
         links, tail = await loop.run_in_executor(self._threads, self._look_up, run)
-        message = run_message(run, event, links=links, tail=tail, runs=runs, count=count)
+        tool = await self._creator(run)
+        message = run_message(run, event, tool=tool, links=links, tail=tail, runs=runs, count=count)
         plan = run.status.snapshot.notify if run.status.snapshot else None
         return await _in_own_words(message, plan.template if plan else None)
+
+    async def write_missed(
+        self, workflow: Workflow, delivery: MissedDelivery, own: Template | None
+    ) -> Message:
+        """Write the message about ticks of a Workflow's schedule that got no Run.
+
+        Args:
+            workflow: Whose.
+            delivery: Which, and why.
+            own: How its Project words messages.
+        """
+        return await _in_own_words(missed_message(workflow, delivery), own)
+
+    async def _creator(self, run: Run) -> str | None:
+        """Ask what created a Run, as the caches do not keep that."""
+        if not is_by_request(run):
+            return None
+        meta = run.metadata
+        try:
+            found = await self._client.get(API_VERSION, "Run", meta.namespace, meta.name)
+        except (Transient, Denied, NotFound):
+            return None
+        known = found["metadata"]
+        return creator(known.get("managedFields") or ()) if known["uid"] == meta.uid else None
 
     async def send(self, namespace: str, target: Target, message: Message) -> None:
         """Send a message to a target of a namespace.

@@ -33,6 +33,7 @@ from labfunctions_operator.reconcile.backfill import (
 )
 from labfunctions_operator.reconcile.execution import merge_execution
 from labfunctions_operator.reconcile.invalid import refuse
+from labfunctions_operator.reconcile.missed import pending
 from labfunctions_operator.reconcile.notify import Outcome, announce, is_pending
 from labfunctions_operator.reconcile.plan import Key, Plan
 from labfunctions_operator.reconcile.project import ProjectObserved, reconcile_project
@@ -174,8 +175,21 @@ class Reconcilers:
                 project=self._world.project(key.namespace, ref.name),
                 source=self._sources.view(Key("Project", key.namespace, ref.name)).snapshot,
             )
-        seen = replace(seen, cron=self._cron_jobs.observe(key, workflow, seen.node_group))
+        seen = replace(
+            seen,
+            cron=self._cron_jobs.observe(key, workflow, seen.node_group),
+            outcomes=self._missed_outcomes(key, workflow, seen.project),
+        )
         return reconcile_workflow(workflow, seen, self._clock())
+
+    def _missed_outcomes(
+        self, key: Key, workflow: Workflow, project: object
+    ) -> Mapping[str, Outcome]:
+        if not pending(workflow):
+            self._notifier.forget(key)
+            return {}
+        own = project.spec.notification_template if isinstance(project, Project) else None
+        return self._notifier.offer_missed(key, workflow, own)
 
     async def _backfill(self, key: Key, obj: Object) -> Plan:
         backfill = parse(Backfill, obj)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labfunctions_operator.api import labels
-from labfunctions_operator.api.notification import Event
+from labfunctions_operator.api.notification import Event, MissedDelivery
 from labfunctions_operator.api.run import Run
 from labfunctions_operator.api.workflow import Workflow
+from labfunctions_operator.desired.starter import local_time, started_by
 
 LINE_LIMIT = 500
 TAIL_LINES = 12
@@ -81,6 +81,7 @@ def run_message(
     run: Run,
     event: Event,
     *,
+    tool: str | None = None,
     links: Sequence[Link] = (),
     tail: Sequence[str] = (),
     runs: Sequence[str] = (),
@@ -91,6 +92,7 @@ def run_message(
     Args:
         run: It, or the first of several that failed alike.
         event: As what it is told.
+        tool: The program that created it.
         links: Where its results lie.
         tail: The last lines of output, the last one last.
         runs: The names of all Runs alike.
@@ -102,7 +104,8 @@ def run_message(
     reason = succeeded.reason if succeeded else ""
     names = tuple(one_line(name, 63) for name in runs[:NAMES_LIMIT]) if count > 1 else ()
     lines = _tail(tail)
-    facts = _facts(run, names, count)
+    starter = one_line(started_by(run, tool))
+    facts = _facts(run, starter, names, count)
     return Message(
         id=f"{meta.uid}.{event.lower()}",
         event=event,
@@ -117,22 +120,26 @@ def run_message(
         links=tuple(links),
         count=count,
         runs=names,
-        document=_document(run, event, reason) | {"output": list(lines), "count": count},
+        document=_document(run, event, reason, starter) | {"output": list(lines), "count": count},
     )
 
 
-def missed_message(workflow: Workflow, *, due: str, count: int, reason: str) -> Message:
-    """Say that a Workflow's schedule missed ticks.
-
-    Args:
-        workflow: Whose.
-        due: When the last of them was due, RFC 3339.
-        count: How many were missed.
-        reason: Why, in one line.
-    """
-    meta = workflow.metadata
-    many = f"{count} times" if count > 1 else "once"
-    summary = f"not started {many}, last due {due}: {reason}"
+def missed_message(workflow: Workflow, delivery: MissedDelivery) -> Message:
+    """Say which ticks of a Workflow's schedule got no Run, and why."""
+    meta, spec = workflow.metadata, workflow.spec
+    due, count = delivery.due, delivery.count
+    local = local_time(due, spec.time_zone)
+    ticks = (
+        f"{count} ticks, the last one of {local}, got no Run"
+        if count > 1
+        else (f"the tick of {local} got no Run")
+    )
+    following = workflow.status.next_schedule_time
+    facts = [
+        ("Workflow", f"{meta.namespace}/{meta.name}"),
+        ("Schedule", _schedule(workflow)),
+        ("Next tick", local_time(following, spec.time_zone) if following else None),
+    ]
     return Message(
         id=f"{meta.uid}.missed.{due}",
         event="Missed",
@@ -141,18 +148,29 @@ def missed_message(workflow: Workflow, *, due: str, count: int, reason: str) -> 
         run=None,
         time=due,
         title=_title(meta.name, "Missed", "", count),
-        summary=one_line(summary, 2 * LINE_LIMIT),
-        facts=(("Workflow", f"{meta.namespace}/{meta.name}"), ("Due", due)),
+        summary=one_line(f"{ticks}: {delivery.cause}", 2 * LINE_LIMIT),
+        facts=tuple((name, one_line(value)) for name, value in facts if value),
         count=count,
         document={
             "event": "Missed",
             "namespace": meta.namespace,
             "workflow": meta.name,
+            "run": None,
+            "reason": delivery.reason,
+            "message": one_line(delivery.cause),
             "due": due,
+            "nextScheduleTime": following,
             "count": count,
-            "message": one_line(reason),
+            "output": [],
         },
     )
+
+
+def _schedule(workflow: Workflow) -> str | None:
+    spec = workflow.spec
+    if spec.schedule and spec.time_zone:
+        return f"{spec.schedule} ({spec.time_zone})"
+    return spec.schedule or (f"each {spec.interval}" if spec.interval else None)
 
 
 def one_line(text: str, limit: int = LINE_LIMIT) -> str:
@@ -184,7 +202,7 @@ def _title(name: str, event: Event, reason: str, count: int) -> str:
     return one_line(f"{name} {_VERBS[event]}{times}{why}", 150)
 
 
-def _facts(run: Run, names: Sequence[str], count: int) -> tuple[tuple[str, str], ...]:
+def _facts(run: Run, starter: str, names: Sequence[str], count: int) -> tuple[tuple[str, str], ...]:
     failure = run.status.failure
     cell, raised = (failure.cell, failure.exception) if failure else (None, None)
     workflow = _workflow(run)
@@ -192,22 +210,13 @@ def _facts(run: Run, names: Sequence[str], count: int) -> tuple[tuple[str, str],
         ("Workflow", f"{run.metadata.namespace}/{workflow}" if workflow else None),
         ("Run", f"{run.metadata.namespace}/{run.metadata.name}"),
         ("Runs", _listed(names, count) if names else None),
-        ("Started by", started_by(run)),
+        ("Started by", starter),
         ("Duration", _duration(run.status.duration_seconds)),
         ("Attempt", _attempt(run)),
         ("Cell", f"{cell.index}: {cell.source}" if cell else None),
         ("Exception", f"{raised.name}: {raised.message}" if raised else None),
     ]
     return tuple((name, one_line(value)) for name, value in said if value)
-
-
-def started_by(run: Run) -> str:
-    """Say who or what made a Run, as far as the object tells."""
-    if due := run.metadata.annotations.get(labels.SCHEDULED_AT_ANNOTATION):
-        return f"the schedule, for {due}"
-    if run.spec.from_run:
-        return f"a repeat of {run.spec.from_run}"
-    return "request"
 
 
 def _attempt(run: Run) -> str | None:
@@ -246,7 +255,7 @@ def _tail(lines: Sequence[str]) -> tuple[str, ...]:
     return tuple(reversed(kept))
 
 
-def _document(run: Run, event: Event, reason: str) -> dict[str, Any]:
+def _document(run: Run, event: Event, reason: str, starter: str) -> dict[str, Any]:
     status = run.status
     summary = next((c.message for c in status.conditions if c.type == "Succeeded"), "")
     failure = status.failure
@@ -260,7 +269,7 @@ def _document(run: Run, event: Event, reason: str) -> dict[str, Any]:
         "phase": status.phase,
         "reason": reason,
         "message": one_line(summary, 2 * LINE_LIMIT),
-        "startedBy": one_line(started_by(run)),
+        "startedBy": starter,
         "startTime": status.start_time,
         "completionTime": status.completion_time,
         "durationSeconds": status.duration_seconds,

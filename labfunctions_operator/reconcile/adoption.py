@@ -116,7 +116,7 @@ def adopt(workflow: Workflow, jobs: Iterable[Object], over: Collection[str]) -> 
         if name in active or (name in over and _is_settled(tick, since)):
             delete.append(job_ref(job))
         else:
-            create.append(build_scheduled_run(workflow.metadata, tick))
+            create.append(build_scheduled_run(workflow, tick))
     runs = [scheduled_run({**m, "metadata": {**m["metadata"], "uid": ""}}) for m in create]
     return Adoption(
         create=tuple(create), runs=tuple(run for run in runs if run), delete=tuple(delete)

@@ -64,7 +64,7 @@ class _Step:
     """
 
     found: list[ScheduledRun] = field(default_factory=list)
-    create: list[datetime] = field(default_factory=list)
+    create: list[Manifest] = field(default_factory=list)
     skipped: int = 0
     cursor: datetime | None = None
     left: int | None = None
@@ -152,7 +152,8 @@ def _walk(backfill: Backfill, seen: BackfillObserved, past: Past, step: _Step, l
             step.left, step.taken = places.stop - place, name
             return
         else:
-            step.create.append(tick)
+            assert isinstance(seen.workflow, Workflow)
+            step.create.append(build_backfill_run(backfill.metadata, seen.workflow, tick))
             live += 1
         step.cursor = tick
     step.left = 0
@@ -174,9 +175,9 @@ def _taken(step: _Step) -> Problem | None:
 def _plan(
     backfill: Backfill, counts: Tally, step: _Step, problem: Problem | None, now: datetime
 ) -> Plan:
-    spec, status, meta = backfill.spec, backfill.status, backfill.metadata
+    status = backfill.status
     names = [run.name for run in counts.live]
-    names += [scheduled_run_name(meta.name, tick) for tick in step.create]
+    names += [run["metadata"]["name"] for run in step.create]
     created = (status.created or 0) + len(step.found) + len(step.create)
     skipped = (status.skipped or 0) + step.skipped
     total = status.total if step.left is None else created + skipped + step.left
@@ -196,11 +197,8 @@ def _plan(
     }
     if total is not None and done == total:
         return _finish(backfill, fields, now)
-    create: list[Manifest] = [
-        build_backfill_run(meta, spec.workflow_ref.name, tick) for tick in step.create
-    ]
     return Plan(
-        apply=tuple(create),
+        apply=tuple(step.create),
         status=_status(backfill, None, problem or _progress(fields), now, fields),
         guarded=True,
         requeue_after=_until_passed(backfill, now),

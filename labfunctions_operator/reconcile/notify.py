@@ -1,6 +1,6 @@
 """Who is told of what, and what a Run's status says of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -45,9 +45,9 @@ def in_force(words: Notifications | None, project: Project | None) -> NotifyPlan
     if words is None:
         return None
     plan = NotifyPlan(
-        on_success=_whole(words.on_success, project),
-        on_failure=_whole(words.on_failure, project),
-        on_recovered=_whole(words.on_recovered, project),
+        on_success=whole_targets(words.on_success, project),
+        on_failure=whole_targets(words.on_failure, project),
+        on_recovered=whole_targets(words.on_recovered, project),
         group_seconds=words.group_seconds,
         template=project.spec.notification_template if project else None,
     )
@@ -74,14 +74,6 @@ def with_unknown_targets(
         generation=workflow.metadata.generation,
         now=now,
     )
-
-
-def missed(workflow: Workflow, project: Project | None) -> list[Delivery]:
-    """Return the messages about a tick of a Workflow's schedule that was missed."""
-    words = workflow.spec.notifications
-    if words is None and project:
-        words = project.spec.defaults.notifications
-    return _deliveries([("Missed", _whole(words.on_missed, project))]) if words else []
 
 
 def announce(
@@ -134,12 +126,7 @@ def with_outcomes(run: Run, outcomes: Mapping[int, Outcome], now: datetime) -> P
     ]
     if after == before:
         return Plan()
-    events = tuple(
-        KubeEvent(type="Warning", reason=FAILED, message=_failure(new))
-        for old, new in zip(before, after, strict=True)
-        if new.state == "Failed" and old.state == PENDING
-    )
-    return Plan(status=_status(run, run.status, after, now).wire(), events=events)
+    return Plan(status=_status(run, run.status, after, now).wire(), events=failures(before, after))
 
 
 def _unstarted(
@@ -151,7 +138,7 @@ def _unstarted(
     return in_force(with_defaults(execution, project).notifications, project)
 
 
-def _whole(entries: Iterable[Entry], project: Project | None) -> list[Target]:
+def whole_targets(entries: Iterable[Entry], project: Project | None) -> list[Target]:
     """Look names up; one that is not there stays a name, and fails when it is to be used."""
     named = {t.name: t for t in project.spec.notification_targets} if project else {}
     found = [named.get(e.name or "", e) if not e.media else e for e in entries]
@@ -171,38 +158,56 @@ def _calls(
 
 def _deliveries(calls: Iterable[tuple[Event, list[Target]]]) -> list[Delivery]:
     """Return one message for each target, however often it is named."""
-    known: list[Target] = []
-    deliveries = []
+    found: dict[str, Delivery] = {}
     for event, targets in calls:
         for target in targets:
-            place = target.but(name=None) if target.media else target
-            if place not in known:
-                known.append(place)
-                deliveries.append(Delivery(event=event, target=target))
-    return deliveries
+            found.setdefault(target.identity, Delivery(event=event, target=target))
+    return [*found.values()]
 
 
 def _status(run: Run, status: RunStatus, deliveries: list[Delivery], now: datetime) -> RunStatus:
-    count = len(deliveries)
-    sent = sum(d.state == "Sent" for d in deliveries)
-    failed = [_failure(d) for d in deliveries if d.state == "Failed"]
-    word: bool | None = True
-    reason, message = "Sent", f"{sent} of {count} messages sent"
-    if any(d.state == PENDING for d in deliveries):
-        word, reason = None, PENDING
-    elif failed:
-        word, reason = False, FAILED
-    conditions = set_condition(
-        status.conditions,
-        type=NOTIFIED,
-        status=word,
-        reason=reason,
-        message="; ".join([message, *failed]),
-        generation=run.metadata.generation,
-        now=now,
+    conditions = with_notified(
+        status.conditions, deliveries, generation=run.metadata.generation, now=now
     )
     return status.but(notifications=deliveries, conditions=conditions)
 
 
-def _failure(delivery: Delivery) -> str:
+def with_notified(
+    conditions: Iterable[Condition],
+    deliveries: Sequence[Delivery],
+    *,
+    generation: int,
+    now: datetime,
+) -> list[Condition]:
+    """Sum up in a condition what became of messages."""
+    sent = sum(d.state == "Sent" for d in deliveries)
+    failed = [failure_of(d) for d in deliveries if d.state == "Failed"]
+    word: bool | None = True
+    reason, message = "Sent", f"{sent} of {len(deliveries)} messages sent"
+    if any(d.state == PENDING for d in deliveries):
+        word, reason = None, PENDING
+    elif failed:
+        word, reason = False, FAILED
+    return set_condition(
+        conditions,
+        type=NOTIFIED,
+        status=word,
+        reason=reason,
+        message="; ".join([message, *failed]),
+        generation=generation,
+        now=now,
+    )
+
+
+def failures(before: Iterable[Delivery], after: Iterable[Delivery]) -> tuple[KubeEvent, ...]:
+    """Tell of messages, the same in both, that were given up in between."""
+    return tuple(
+        KubeEvent(type="Warning", reason=FAILED, message=failure_of(new))
+        for old, new in zip(before, after, strict=True)
+        if new.state == "Failed" and old.state == PENDING
+    )
+
+
+def failure_of(delivery: Delivery) -> str:
+    """Say which message was given up, and why."""
     return f"{delivery.target}: {delivery.message}"

@@ -14,7 +14,8 @@ from labfunctions_operator.desired.names import digest
 from labfunctions_operator.desired.scheduled_run import build_scheduled_run, scheduled_run_name
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.ledger import SUCCEEDED, Ledger, take_stock
-from labfunctions_operator.reconcile.plan import Event, Manifest, Problem, Ref
+from labfunctions_operator.reconcile.missed import Skipped
+from labfunctions_operator.reconcile.plan import Manifest, Problem, Ref
 from labfunctions_operator.reconcile.schedule import LOOK_BACK, ON_TIME, Due, due
 from labfunctions_operator.reconcile.scheduled_run import ScheduledRun
 from labfunctions_operator.reconcile.timetable import timetable
@@ -44,7 +45,7 @@ class Scheduling:
     cancel: tuple[Ref, ...] = ()
     fields: dict[str, Any]
     conditions: list[Condition]
-    events: tuple[Event, ...] = ()
+    skipped: Skipped | None = None
     problem: Problem | None = None
     requeue_after: float | None = None
 
@@ -67,7 +68,7 @@ class _Ticks:
     wake: datetime | None = None
     why: Problem | None = None
     is_over: bool = False
-    event: Event | None = None
+    skipped: Skipped | None = None
 
 
 def reconcile_schedule(
@@ -106,7 +107,7 @@ def reconcile_schedule(
     since = max([parse_time(record.since), *settled])
     made = [*(t for t in ledger.ticks if t <= now), *ticks.run]
     return Scheduling(
-        create=tuple(build_scheduled_run(workflow.metadata, tick) for tick in ticks.run),
+        create=tuple(build_scheduled_run(workflow, tick) for tick in ticks.run),
         cancel=_replaced(workflow, ledger, [tick for tick, _ in live]),
         fields={
             "schedule": record.but(since=rfc3339(since), runs=record.runs + len(ticks.run)),
@@ -120,7 +121,7 @@ def reconcile_schedule(
             "last_run": _last_run(workflow, ledger),
         },
         conditions=_conditions(workflow, ledger, ticks, now),
-        events=(ticks.event,) if ticks.event else (),
+        skipped=ticks.skipped,
         problem=ticks.why if ticks.why and ticks.why.reason == "InvalidSpec" else None,
         requeue_after=max(0.0, (ticks.wake - now).total_seconds()) if ticks.wake else None,
     )
@@ -229,25 +230,28 @@ def _admit(workflow: Workflow, record: ScheduleRecord, ledger: Ledger, found: Du
     if spec.repeat is not None and record.runs + len(run) >= spec.repeat:
         result = replace(result, next=None, wake=None)
     if refused:
-        why = Problem(
-            reason=reason, message=f"the tick of {rfc3339(refused[-1])} got no Run: {message}"
-        )
-        return replace(result, why=why, event=_news(workflow, why))
-    if missed:
+        text = f"the tick of {rfc3339(refused[-1])} got no Run: {message}"
+    elif missed:
         count = f"more than {LOOK_BACK}" if found.more else str(len(missed))
-        text = f"{count} ticks up to {rfc3339(missed[-1])} got no Run: nobody was there in time"
-        why = Problem(reason=MISSED, message=text)
-        event = Event(type="Warning", reason=MISSED, message=text)
-        return replace(result, why=None if result.last else why, event=event)
-    return result
+        reason, message = MISSED, "the scheduler was away or late"
+        text = f"{count} ticks up to {rfc3339(missed[-1])} got no Run: {message}"
+    else:
+        return result
+    why = Problem(reason=reason, message=text) if refused or not result.last else None
+    skipped = Skipped(
+        reason=reason,
+        message=text,
+        cause=message,
+        due=(refused or missed)[-1],
+        count=len(missed),
+    )
+    return replace(result, why=why, skipped=_news(workflow, why, skipped))
 
 
-def _news(workflow: Workflow, why: Problem) -> Event | None:
+def _news(workflow: Workflow, why: Problem | None, skipped: Skipped) -> Skipped | None:
     """Tell of the first tick of several in turn that get no Run for the same reason."""
     old = find_condition(workflow.status.conditions, SCHEDULED)
-    if old and old.reason == why.reason:
-        return None
-    return Event(type="Warning", reason=why.reason, message=why.message)
+    return None if why and old and old.reason == why.reason else skipped
 
 
 def _replaced(workflow: Workflow, ledger: Ledger, ticks: Sequence[datetime]) -> tuple[Ref, ...]:

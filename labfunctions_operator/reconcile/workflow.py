@@ -2,8 +2,8 @@
 
 import ast
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from labfunctions_operator.api.conditions import find_condition, set_condition
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.project import Project
+from labfunctions_operator.api.types import Condition
 from labfunctions_operator.api.workflow import Workflow, WorkflowStatus
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.admission import missing
@@ -19,11 +20,12 @@ from labfunctions_operator.reconcile.adoption import Adoption, adopt
 from labfunctions_operator.reconcile.cron_job import CronObserved, Handover, hand_over
 from labfunctions_operator.reconcile.execution import find_runtime
 from labfunctions_operator.reconcile.history import find_surplus
+from labfunctions_operator.reconcile.missed import Told, tell_missed
 from labfunctions_operator.reconcile.notebook import NOTEBOOK_REASONS, check_notebook
-from labfunctions_operator.reconcile.notify import with_unknown_targets
+from labfunctions_operator.reconcile.notify import Outcome, with_unknown_targets
 from labfunctions_operator.reconcile.plan import Plan, Problem
 from labfunctions_operator.reconcile.scheduled_run import ScheduledRun
-from labfunctions_operator.reconcile.scheduling import reconcile_schedule
+from labfunctions_operator.reconcile.scheduling import Scheduling, reconcile_schedule
 from labfunctions_operator.reconcile.source import SourceSnapshot
 
 READY = "Ready"
@@ -33,13 +35,22 @@ DELETE_BATCH = 50
 
 @dataclass(frozen=True, kw_only=True)
 class WorkflowObserved:
-    """What exists around a Workflow."""
+    """What exists around a Workflow.
+
+    Attributes:
+        project: The Project it names; InvalidSpec where that cannot be read.
+        source: The project's source as last read, if it was.
+        runs: Those that its schedule made.
+        cron: What is there of its CronJob.
+        outcomes: What became of messages about its schedule, by their marks.
+    """
 
     project: Project | InvalidSpec | None = None
     node_group: NodeGroup | InvalidSpec | None = None
     source: SourceSnapshot | None = None
     runs: Sequence[ScheduledRun] = ()
     cron: CronObserved | None = None
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
 
 
 def reconcile_workflow(workflow: Workflow, seen: WorkflowObserved, now: datetime) -> Plan:
@@ -59,17 +70,18 @@ def reconcile_workflow(workflow: Workflow, seen: WorkflowObserved, now: datetime
         generation=workflow.metadata.generation,
         now=now,
     )
-    if isinstance(seen.project, Project):
-        conditions = with_unknown_targets(conditions, workflow, seen.project, now)
+    told = _tell(workflow, conditions, scheduling, seen, now)
     status = WorkflowStatus(
         observed_generation=workflow.metadata.generation,
         parameters_schema=workflow.status.parameters_schema if schema is None else schema,
-        conditions=conditions,
+        notifications=told.deliveries,
+        conditions=told.conditions,
         **(scheduling.fields if scheduling else {}),
     )
     delete, apply = (*handover.delete, *adoption.delete), (*adoption.create, *handover.apply)
     if scheduling is None:
-        return Plan(delete=delete, apply=apply, status=status.wire())
+        return Plan(delete=delete, apply=apply, status=status.wire(), events=told.events)
+    events = (scheduling.skipped.event,) if scheduling.skipped else ()
     surplus = find_surplus(workflow, seen.runs, now)
     # A tick does not wait for the past.
     batch = () if scheduling.create else surplus[:DELETE_BATCH]
@@ -79,8 +91,28 @@ def reconcile_workflow(workflow: Workflow, seen: WorkflowObserved, now: datetime
         cancel=scheduling.cancel,
         status=status.wire(),
         guarded=True,
-        events=scheduling.events,
+        events=(*events, *told.events),
         requeue_after=0.0 if len(surplus) > len(batch) else scheduling.requeue_after,
+    )
+
+
+def _tell(
+    workflow: Workflow,
+    conditions: list[Condition],
+    scheduling: Scheduling | None,
+    seen: WorkflowObserved,
+    now: datetime,
+) -> Told:
+    project = seen.project if isinstance(seen.project, Project) else None
+    if project:
+        conditions = with_unknown_targets(conditions, workflow, project, now)
+    return tell_missed(
+        workflow,
+        conditions,
+        scheduling.skipped if scheduling else None,
+        project=project,
+        outcomes=seen.outcomes,
+        now=now,
     )
 
 

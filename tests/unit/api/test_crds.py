@@ -314,6 +314,21 @@ FULL: dict[str, tuple[type[Model], dict[str, Any], dict[str, Any]]] = {
             "failed": 2,
             "missed": 3,
             "lastRun": {"name": "demo-29454479", "phase": "Failed"},
+            "notifications": [
+                {
+                    "event": "Missed",
+                    "target": target,
+                    "state": "Failed",
+                    "message": "refused",
+                    "time": stamp(),
+                    "due": stamp(),
+                    "count": 2,
+                    "reason": "MissedSchedule",
+                    "cause": "the scheduler was away or late",
+                    "notBefore": stamp(60),
+                }
+                for target in TARGETS
+            ],
             "conditions": [CONDITION],
         },
     ),

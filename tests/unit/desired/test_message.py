@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from objects import make_run, make_workflow, stamp
 
+from labfunctions_operator.api.notification import MissedDelivery
 from labfunctions_operator.desired import render
 from labfunctions_operator.desired.message import (
     Link,
@@ -17,6 +18,7 @@ from labfunctions_operator.desired.message import (
     one_line,
     run_message,
 )
+from labfunctions_operator.desired.starter import creator, started_by
 
 NASTY = "<!channel> @everyone @here <@U1> *b* _i_ ~s~ `c` ```x``` [l](http://e.vil) & <b>"
 LINK = Link(label="Notebook", url="https://s3.example.com/n?a=1&b=2", expires=stamp(60))
@@ -68,7 +70,7 @@ def test_a_failure_says_what_a_person_asks_first() -> None:
     assert dict(said.facts) == {
         "Workflow": "team/report",
         "Run": "team/report-7",
-        "Started by": "request",
+        "Started by": "a request",
         "Duration": "2 min 5 s",
         "Attempt": "3 of 3",
         "Cell": "2: drink('no wine left')",
@@ -93,14 +95,63 @@ def test_several_failures_alike_are_one_message_with_a_count() -> None:
     assert render.json_body(said)["count"] == 500
 
 
-def test_who_started_a_run() -> None:
+ZONE = "labfunctions.io/time-zone"
+AT = "labfunctions.io/scheduled-at"
+BY = "labfunctions.io/started-by"
+CAUSE = "kubernetes.io/change-cause"
+TOOL = "app.kubernetes.io/managed-by"
+BACKFILL = "labfunctions.io/backfill"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "labels", "said"),
+    [
+        ({AT: "2026-01-01T06:00:00Z"}, {}, "the schedule, for 2026-01-01 06:00 UTC"),
+        (
+            {AT: "2026-01-01T06:00:00Z", ZONE: "Europe/Berlin"},
+            {},
+            "the schedule, for 2026-01-01 07:00 Europe/Berlin",
+        ),
+        (
+            {AT: "2026-07-01T06:00:00Z", ZONE: "America/New_York"},
+            {BACKFILL: "again"},
+            "Backfill again, for 2026-07-01 02:00 America/New_York",
+        ),
+        ({AT: "noon"}, {}, "the schedule, for noon"),
+        ({AT: "2026-01-01T06:00:00Z", ZONE: "../../etc"}, {}, "the schedule, for 2026-01-01T06:"),
+        ({}, {}, "a request through kubectl-create"),
+        ({}, {TOOL: "Helm"}, "a request through Helm"),
+        ({CAUSE: "new data"}, {}, "a request through kubectl-create: new data"),
+        ({BY: "ada@example.com"}, {}, "ada@example.com through kubectl-create"),
+        ({BY: "<b>\n@here"}, {}, "<b> @here through kubectl-create"),
+    ],
+)
+def test_who_started_a_run(annotations: Any, labels: Any, said: str) -> None:
     run = failed_run()
-    due = {"labfunctions.io/scheduled-at": "2026-01-01T06:00:00Z"}
-    scheduled = run.but(metadata=run.metadata.but(annotations=due))
-    facts = dict(run_message(scheduled, "Failed").facts)
-    assert facts["Started by"] == "the schedule, for 2026-01-01T06:00:00Z"
+    named = run.but(metadata=run.metadata.but(annotations=annotations, labels=labels))
+    built = run_message(named, "Failed", tool="kubectl-create")
+    assert dict(built.facts)["Started by"].startswith(said)
+    assert built.document["startedBy"] == dict(built.facts)["Started by"]
+
+
+def test_who_repeats_a_run() -> None:
     repeat = make_run("again", notebook=None, **{"from": "first"})
-    assert dict(run_message(repeat, "Failed").facts)["Started by"] == "a repeat of first"
+    assert started_by(repeat) == "a repeat of Run first"
+    assert started_by(repeat, "curl") == "a repeat of Run first through curl"
+    by = repeat.but(metadata=repeat.metadata.but(annotations={BY: "ada"}))
+    assert started_by(by) == "a repeat of Run first, by ada"
+
+
+def test_what_created_an_object() -> None:
+    managers = [
+        {"manager": "kubectl-edit", "operation": "Update", "time": stamp(9)},
+        {"manager": "labfunctions", "operation": "Update", "time": stamp(-9)},
+        {"manager": "argocd-controller", "operation": "Apply", "time": stamp()},
+        {"manager": "a", "operation": "Update", "time": stamp(-5), "subresource": "status"},
+        {"operation": "Update"},
+    ]
+    assert creator(managers) == "argocd-controller"
+    assert creator([]) is None
 
 
 def test_a_run_that_never_started() -> None:
@@ -110,13 +161,47 @@ def test_a_run_that_never_started() -> None:
         assert write(said)
 
 
+def missed_tick(count: int = 3, **spec: Any) -> Message:
+    delivery = {
+        "target": {"name": "slack"},
+        "due": stamp(),
+        "count": count,
+        "reason": "MissedSchedule",
+        "cause": "the scheduler was away or late",
+    }
+    workflow = make_workflow(**{"schedule": "0 6 * * *", **spec})
+    workflow = workflow.but(status=workflow.status.but(next_schedule_time=stamp(3600)))
+    return missed_message(workflow, MissedDelivery.model_validate(delivery))
+
+
 def test_a_missed_tick() -> None:
-    said = missed_message(make_workflow(), due=stamp(), count=3, reason="the operator was down")
+    said = missed_tick()
+    local = stamp()[:16].replace("T", " ")
     assert said.title == "report missed its schedule 3 times"
-    assert said.summary == f"not started 3 times, last due {stamp()}: the operator was down"
+    assert said.summary == (
+        f"3 ticks, the last one of {local} UTC, got no Run: the scheduler was away or late"
+    )
+    following = stamp(3600)[:16].replace("T", " ")
+    assert dict(said.facts) == {
+        "Workflow": "team/report",
+        "Schedule": "0 6 * * *",
+        "Next tick": f"{following} UTC",
+    }
     event = render.cloud_event(said)
     assert event["type"] == "io.labfunctions.run.missed"
     assert event["source"].endswith("/namespaces/team/workflows/report")
+    assert event["data"]["reason"] == "MissedSchedule"
+    assert event["data"]["due"] == stamp()
+    for write in (render.plain, render.slack, render.discord):
+        assert "the scheduler was away or late" in str(write(said))
+
+
+def test_a_missed_tick_is_told_in_the_schedules_zone() -> None:
+    said = missed_tick(1, timeZone="Asia/Tokyo")
+    assert said.title == "report missed its schedule"
+    assert "Asia/Tokyo got no Run: the scheduler" in said.summary
+    assert dict(said.facts)["Schedule"] == "0 6 * * * (Asia/Tokyo)"
+    assert dict(missed_tick(schedule=None, interval="30m").facts)["Schedule"] == "each 30m"
 
 
 def test_the_end_of_the_output_is_kept_and_cut_to_what_a_message_holds() -> None:

@@ -8,10 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from objects import NOW, Object, make_settings, make_source
-from run_world import ready_project
 from workflow_world import WorkflowWorld
 
-from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.desired.scheduled_run import scheduled_run_name
 from labfunctions_operator.reconcile.adoption import has_ended
@@ -35,7 +33,6 @@ class CronWorld(WorkflowWorld):
         self.cron_job: Object | None = None
         self.jobs: dict[str, Object] = {}
         self.executed: Counter[str] = Counter()
-        self.project: Project = ready_project()
         super().__init__(now, **{"schedule": "* * * * *", "scheduler": "CronJob", **spec})
 
     def decide(self) -> Plan:
@@ -48,7 +45,13 @@ class CronWorld(WorkflowWorld):
             claim=CLAIM,
             settings=make_settings(),
         )
-        seen = WorkflowObserved(project=self.project, source=make_source(), runs=runs, cron=cron)
+        seen = WorkflowObserved(
+            project=self.project,
+            source=make_source(),
+            runs=runs,
+            cron=cron,
+            outcomes=self.outcomes,
+        )
         return reconcile_workflow(self.workflow, seen, self.now)
 
     def execute(self, plan: Plan) -> None:

@@ -14,7 +14,6 @@ from labfunctions_operator.reconcile.notify import (
     announce,
     in_force,
     is_pending,
-    missed,
     with_outcomes,
 )
 from labfunctions_operator.reconcile.plan import Plan
@@ -208,15 +207,6 @@ def test_a_workflow_says_which_targets_are_not_there() -> None:
     again = reconcile_workflow(mended, seen, NOW).status
     assert again is not None
     assert [c["type"] for c in again["conditions"]] == ["Ready"]
-
-
-def test_a_missed_tick_tells_whom_workflow_or_project_say() -> None:
-    workflow = make_workflow(notifications=WORDS)
-    assert [(d.event, d.state) for d in missed(workflow, None)] == [("Missed", "Pending")]
-    project = make_project(defaults={"notifications": {"onMissed": [hook("a"), hook("a")]}})
-    [delivery] = missed(make_workflow(), project)
-    assert delivery.target.wire() == hook("a")
-    assert missed(make_workflow(), None) == []
 
 
 def ended_run(count: int = 2, **spec: Any) -> Any:

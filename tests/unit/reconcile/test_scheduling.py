@@ -119,7 +119,8 @@ def test_after_downtime_an_old_tick_is_not_run_without_catching_up() -> None:
     assert world.condition("Scheduled") == (
         "False",
         "MissedSchedule",
-        f"2 ticks up to {stamp(3600)} got no Run: nobody was there in time; next at {stamp(7200)}",
+        f"2 ticks up to {stamp(3600)} got no Run: the scheduler was away or late; "
+        f"next at {stamp(7200)}",
     )
     world.pass_time(3600 - 55)
     world.settle()

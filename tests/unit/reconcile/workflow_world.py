@@ -15,6 +15,7 @@ from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.times import rfc3339
 from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.reconcile.ledger import is_counted
+from labfunctions_operator.reconcile.notify import Outcome
 from labfunctions_operator.reconcile.plan import Event, Plan
 from labfunctions_operator.reconcile.scheduled_run import scheduled_run
 from labfunctions_operator.reconcile.workflow import WorkflowObserved, reconcile_workflow
@@ -35,6 +36,7 @@ class WorkflowWorld(Settling):
         ended: How many Runs of each phase have ended.
         writes: `create x`, `cancel x`, `delete x`, `status`.
         lives: Writes until the operator dies; None for never.
+        outcomes: What became of messages, by their marks.
     """
 
     def __init__(self, now: datetime = NOW, **spec: Any) -> None:
@@ -45,6 +47,8 @@ class WorkflowWorld(Settling):
         self.writes: list[str] = []
         self.events: list[Event] = []
         self.lives: int | None = None
+        self.outcomes: dict[str, Outcome] = {}
+        self.project = ready_project()
         self.incarnation = 0
         self.spec = {"projectRef": {"name": "demo"}, "notebook": "analysis.ipynb", **spec}
         self.recreate()
@@ -81,7 +85,9 @@ class WorkflowWorld(Settling):
 
     def decide(self) -> Plan:
         runs = [run for run in map(scheduled_run, self.runs.values()) if run]
-        seen = WorkflowObserved(project=ready_project(), source=make_source(), runs=runs)
+        seen = WorkflowObserved(
+            project=self.project, source=make_source(), runs=runs, outcomes=self.outcomes
+        )
         return reconcile_workflow(self.workflow, seen, self.now)
 
     def step(self) -> Plan:

@@ -1,0 +1,202 @@
+"""The way of messages to their targets: a queue for each, so that a dead one delays nobody else."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from labfunctions_operator.api.notification import Event, Target
+from labfunctions_operator.desired.message import Message
+from labfunctions_operator.errors import Denied, Transient
+from labfunctions_operator.providers.notify.gate import Undeliverable
+from labfunctions_operator.reconcile.notify import Outcome
+
+logger = logging.getLogger(__name__)
+
+FIRST_DELAY = 2.0
+LAST_DELAY = 300.0
+# From the first try to the last.
+PATIENCE = 3600.0
+# For one try, with all that it reads first.
+TRY_TIMEOUT = 60.0
+AT_ONCE = 16
+STOP_TIMEOUT = 5.0
+
+# What the addressee knows a message by.
+Member = tuple[Any, Hashable]
+Place = tuple[str, str]
+Send = Callable[[str, Target, Message], Awaitable[None]]
+
+
+@dataclass(eq=False, kw_only=True)
+class Parcel:
+    """One message to send, for one object or for several alike.
+
+    Attributes:
+        write: Writes it, at each try anew.
+        due: When it is tried next.
+        last_try: When it is given up.
+        members: Whom it is for; without any it is not tried again.
+        group: What others must have in common with it to go along.
+        runs: Names of Runs that it is about.
+    """
+
+    target: Target
+    event: Event
+    write: Callable[["Parcel"], Awaitable[Message]]
+    due: float
+    last_try: float
+    members: list[Member]
+    group: tuple[str, ...] | None = None
+    runs: list[str] = field(default_factory=list)
+    was_tried: bool = False
+
+
+@dataclass(eq=False)
+class _Lane:
+    """What waits for one target of one namespace."""
+
+    namespace: str
+    parcels: list[Parcel] = field(default_factory=list)
+    not_before: float = 0.0
+    failures: int = 0
+    error: str = ""
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+    is_busy: bool = False
+
+
+class Addressee(Protocol):
+    """Is told how parcels fare."""
+
+    def delayed(self, member: Member) -> None:
+        """Take note that a try has failed, and another one follows."""
+
+    def settled(self, member: Member, outcome: Outcome) -> None:
+        """Take note of what became of a message."""
+
+
+class Post:
+    """Sends parcels, as often as it takes.
+
+    Args:
+        send: Sends one message.
+        addressee: Is told of each member.
+        clock: Seconds that only grow.
+        random: A number in [0, 1), for jitter.
+
+    Attributes:
+        messages: How many messages ended, by event, medium and `Sent` or `Failed`.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        addressee: Addressee,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+    ) -> None:
+        self.messages: Counter[tuple[str, str, str]] = Counter()
+        self.is_stopping = False
+        self._send = send
+        self._addressee = addressee
+        self._clock = clock
+        self._random = random
+        self._lanes: dict[Place, _Lane] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    def waiting(self, namespace: str, target: Target) -> Iterator[Parcel]:
+        """Return what waits for a target, but for what is on its way to it now."""
+        lane = self._lanes.get((namespace, target.identity))
+        yield from lane.parcels if lane else ()
+
+    def enqueue(self, namespace: str, parcel: Parcel) -> None:
+        """Send a parcel once it is due."""
+        where = (namespace, parcel.target.identity)
+        lane = self._lanes.setdefault(where, _Lane(namespace))
+        lane.parcels.append(parcel)
+        lane.wake.set()
+        if lane.task is None and not self.is_stopping:
+            lane.task = asyncio.create_task(self._work(where, lane), name=f"notify {namespace}")
+
+    async def stop(self) -> None:
+        """Let what is being sent arrive, and begin nothing more."""
+        self.is_stopping = True
+        tasks = {lane.task: lane for lane in self._lanes.values() if lane.task}
+        for task, lane in tasks.items():
+            if not lane.is_busy:
+                task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_TIMEOUT)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _work(self, where: Place, lane: _Lane) -> None:
+        while lane.parcels and not self.is_stopping:
+            parcel = min(lane.parcels, key=lambda p: p.due)
+            lane.wake.clear()
+            wait = max(parcel.due, lane.not_before) - self._clock()
+            if wait > 0 and parcel.members:
+                await _wait_for(lane.wake, wait)
+                continue
+            lane.parcels.remove(parcel)
+            if parcel.members:
+                lane.is_busy = True
+                await self._deliver(lane, parcel)
+                lane.is_busy = False
+        if not lane.parcels:
+            del self._lanes[where]
+
+    async def _deliver(self, lane: _Lane, parcel: Parcel) -> None:
+        if lane.failures and self._clock() > parcel.last_try:
+            self._settle(parcel, Outcome(state="Failed", message=lane.error))
+            return
+        parcel.was_tried = True
+        try:
+            async with self._slots, asyncio.timeout(TRY_TIMEOUT):
+                await self._send(lane.namespace, parcel.target, await parcel.write(parcel))
+        except Undeliverable as error:
+            self._settle(parcel, Outcome(state="Failed", message=str(error)))
+        except (Transient, Denied, TimeoutError) as error:
+            self._later(lane, parcel, error)
+        except Exception:
+            logger.exception("a message could not be sent")
+            self._settle(parcel, Outcome(state="Failed", message="an error of the operator's own"))
+        else:
+            lane.failures = 0
+            self._settle(parcel, Outcome(state="Sent"))
+
+    def _later(self, lane: _Lane, parcel: Parcel, error: Exception) -> None:
+        lane.error = str(error) or "no answer in time"
+        delay = min(LAST_DELAY, FIRST_DELAY * 2.0 ** min(lane.failures, 16))
+        lane.failures += 1
+        if isinstance(error, Transient) and error.retry_after:
+            delay = max(delay, error.retry_after)
+        delay *= 1 + self._random() / 4
+        lane.not_before = self._clock() + delay
+        if lane.not_before > parcel.last_try:
+            self._settle(parcel, Outcome(state="Failed", message=lane.error))
+            return
+        # Behind the others: it may be this message that the server cannot take.
+        parcel.due = lane.not_before
+        lane.parcels.append(parcel)
+        logger.warning("a message waits for its target %s: %s", parcel.target, lane.error)
+        for member in parcel.members:
+            self._addressee.delayed(member)
+
+    def _settle(self, parcel: Parcel, outcome: Outcome) -> None:
+        medium = (parcel.target.media or ["none"])[0]
+        self.messages[parcel.event, medium, outcome.state] += 1
+        for member in parcel.members:
+            self._addressee.settled(member, outcome)
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
