@@ -32,7 +32,7 @@ from labfunctions_operator.reconcile.backfill import (
     reconcile_backfill,
 )
 from labfunctions_operator.reconcile.execution import merge_execution
-from labfunctions_operator.reconcile.invalid import refuse
+from labfunctions_operator.reconcile.invalid import readable_run, refuse
 from labfunctions_operator.reconcile.missed import pending
 from labfunctions_operator.reconcile.notify import Outcome, announce, is_pending
 from labfunctions_operator.reconcile.plan import Key, Plan
@@ -119,7 +119,9 @@ class Reconcilers:
         status = refuse(obj, now=self._clock(), **why)
         # The status of these holds what must not be forgotten.
         plan = Plan(status=status, guarded=obj["kind"] in ("Workflow", "Backfill"))
-        return await self._carry_out(self._announce(plan, obj), obj)
+        if obj["kind"] == "Run":
+            plan = self._tell(plan, obj)
+        return await self._carry_out(plan, obj)
 
     async def _carry_out(self, plan: Plan, obj: Object) -> float | None:
         if obj["kind"] == "Run":
@@ -127,14 +129,11 @@ class Reconcilers:
         await self._executor.execute(with_story(plan, obj), obj)
         return plan.requeue_after
 
-    def _announce(self, plan: Plan, obj: Object) -> Plan:
-        """Tell of a Run that ends because it is refused, if it says whom to tell."""
-        if obj["kind"] != "Run":
-            return plan
-        try:
-            run = parse(Run, obj)
-        except InvalidSpec:
-            return plan
+    def _tell(self, plan: Plan, obj: Object) -> Plan:
+        """Tell of a Run that ends because it is refused, as far as it says whom to tell."""
+        run = readable_run(obj)
+        if run.is_finished:
+            return self._ended_run(Key("Run", run.metadata.namespace, run.metadata.name), obj, run)
         namespace, ref = run.metadata.namespace, run.spec.workflow_ref
         found = self._world.workflow(namespace, ref.name) if ref else None
         execution = merge_execution(run, found if isinstance(found, Workflow) else None)

@@ -1,16 +1,21 @@
-"""What an object's status says when its spec cannot be worked with."""
+"""What an object's status says when its spec cannot be worked with, and whom it concerns."""
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from labfunctions_operator.api import labels
 from labfunctions_operator.api.conditions import set_condition
-from labfunctions_operator.api.run import FINAL_PHASES
+from labfunctions_operator.api.notification import Notifications
+from labfunctions_operator.api.parse import parse
+from labfunctions_operator.api.run import FINAL_PHASES, Run, RunSpec, RunStatus
 from labfunctions_operator.api.times import rfc3339
-from labfunctions_operator.api.types import Condition
+from labfunctions_operator.api.types import Condition, LocalRef, Metadata, Model
+from labfunctions_operator.errors import InvalidSpec
 
+M = TypeVar("M", bound=Model)
 _CONDITIONS = TypeAdapter(list[Condition])
 
 
@@ -59,6 +64,35 @@ def refuse(
         status["failure"] = {"reason": reason}
         status.setdefault("completionTime", rfc3339(now))
     return status
+
+
+def readable_run(obj: Mapping[str, Any]) -> Run:
+    """Read a Run as far as it can be: if not all of it, then whose it is and whom it tells."""
+    try:
+        return parse(Run, obj)
+    except InvalidSpec:
+        pass
+    metadata = Metadata.model_validate(obj["metadata"])
+    spec = obj.get("spec") or {}
+    found: dict[str, Any] = {
+        "workflow_ref": _read(LocalRef, spec.get("workflowRef"))
+        or _read(LocalRef, {"name": metadata.labels.get(labels.WORKFLOW)}),
+        "project_ref": _read(LocalRef, spec.get("projectRef"))
+        or _read(LocalRef, {"name": metadata.labels.get(labels.PROJECT)}),
+        "notifications": _read(Notifications, spec.get("notifications")),
+    }
+    return Run.model_construct(
+        metadata=metadata,
+        spec=RunSpec.model_construct(**{n: v for n, v in found.items() if v is not None}),
+        status=_read(RunStatus, obj.get("status")) or RunStatus(),
+    )
+
+
+def _read(model: type[M], value: Any) -> M | None:
+    try:
+        return model.model_validate(value)
+    except ValidationError:
+        return None
 
 
 def readable_conditions(conditions: Any) -> list[Condition]:

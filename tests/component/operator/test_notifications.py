@@ -8,6 +8,7 @@ import pytest
 import urllib3
 
 from dev.cluster.controlplane import ControlPlane
+from dev.cluster.kubectl import Kubectl
 from tests.providers.provider_servers import Repository
 
 from .api import ApiError, Object, condition, until
@@ -293,3 +294,50 @@ def test_targets_that_are_none_are_refused_where_they_are_written(
                 )
             )
         assert error.value.code == 422
+
+
+def test_a_run_that_cannot_be_read_tells_through_what_can_be(
+    bench: Bench, repository: Repository, inbox: Inbox
+) -> None:
+    """Also when the operator dies before the message is sent."""
+    defaults = {"notifications": {"onFailure": [inbox.hook("project")]}}
+    bench.create(project(bench.namespace, repository.url, defaults=defaults))
+    bench.create(workflow(bench.namespace))
+    bench.await_reason("Workflow", "analysis", "Ready")
+    inbox.status["project"] = 503
+    unreadable = {"onFailure": [{"slack": {}}]}
+    bench.create(run(bench.namespace, notifications=unreadable))
+    inbox.receive("project")
+    bench.operator.kill()
+    inbox.reset()
+    bench.operator.ensure()
+    notified(bench)
+    [letter] = inbox.to("project")
+    assert letter.body["reason"] == "InvalidSpec"
+    assert letter.body["message"].startswith("spec.notifications.onFailure[0].slack")
+    assert letter.body["workflow"] == "analysis"
+
+
+def test_refused_parameters_are_told(ready: Bench, inbox: Inbox) -> None:
+    ready.create(workflow(ready.namespace, notifications={"onFailure": [inbox.hook("hook")]}))
+    ready.create(run(ready.namespace, parameters={"trees": "many"}))
+    [letter] = inbox.receive("hook")
+    assert letter.body["reason"] == "ParametersInvalid"
+    assert "trees" in letter.body["message"]
+
+
+def test_who_started_a_run_as_far_as_the_object_tells(
+    ready: Bench, inbox: Inbox, kubectl: Kubectl
+) -> None:
+    words = {"onFailure": [inbox.hook("hook")]}
+    made = inline_run(ready.namespace, "by-hand", parameters={"no": 1}, notifications=words)
+    made["metadata"]["annotations"] = {"kubernetes.io/change-cause": "new data"}
+    kubectl.run("create", "-f", "-", text=json.dumps(made))
+    [letter] = inbox.receive("hook")
+    assert letter.body["startedBy"] == "a request through kubectl-create: new data"
+    by = {"labfunctions.io/started-by": "ada@example.com"}
+    portal = inline_run(ready.namespace, "portal", parameters={"no": 1}, notifications=words)
+    portal["metadata"]["annotations"] = by
+    ready.create(portal)
+    [_, letter] = inbox.receive("hook", 2)
+    assert letter.body["startedBy"] == "ada@example.com"

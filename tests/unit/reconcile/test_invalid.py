@@ -2,9 +2,14 @@ from typing import Any
 
 import pytest
 from crd_schema import status_errors
-from objects import at, make_object, stamp
+from objects import at, make_object, make_project, make_workflow, stamp
 
-from labfunctions_operator.reconcile.invalid import refuse
+from labfunctions_operator.api.parse import parse
+from labfunctions_operator.api.run import Run
+from labfunctions_operator.errors import InvalidSpec
+from labfunctions_operator.reconcile.invalid import readable_run, refuse
+from labfunctions_operator.reconcile.notify import announce, is_pending
+from labfunctions_operator.reconcile.plan import Plan
 
 
 def refused(obj: dict[str, Any], *, final: bool = True, seconds: float = 0) -> dict[str, Any]:
@@ -98,3 +103,74 @@ def test_a_run_that_has_ended_stays_as_it_ended(phase: str, final: bool) -> None
 def test_conditions_that_cannot_be_read_are_dropped(conditions: Any) -> None:
     obj = make_object("Project", "demo", {}, {"conditions": conditions})
     assert refused(obj)["conditions"] == [condition("Ready", "False")]
+
+
+def hook(name: str) -> dict[str, Any]:
+    return {"webhook": {"url": f"https://example.com/{name}", "format": "Json"}}
+
+
+WRONG: dict[str, Any] = {"notebook": "../../etc/passwd"}
+UNREADABLE = {"onFailure": [{"webhook": {"url": "ftp://x"}}]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "labels", "told"),
+    [
+        (WRONG | {"notifications": {"onFailure": [hook("own"), "chat"]}}, {}, ["own", "lost"]),
+        (
+            WRONG
+            | {
+                "workflowRef": {"name": "report"},
+                "notifications": {"onFailure": [hook("own"), "chat"]},
+            },
+            {},
+            ["own", "chat"],
+        ),
+        (WRONG | {"workflowRef": {"name": "report"}}, {}, ["workflow"]),
+        (
+            WRONG | {"workflowRef": {"name": "report"}, "notifications": UNREADABLE},
+            {},
+            ["workflow"],
+        ),
+        (WRONG | {"workflowRef": {"name": "report"}, "notifications": {}}, {}, []),
+        (WRONG | {"workflowRef": "report"}, {"labfunctions.io/workflow": "report"}, ["workflow"]),
+        (WRONG | {"projectRef": {"name": "demo"}}, {}, ["project"]),
+        (WRONG | {"workflowRef": {"name": 7}}, {"labfunctions.io/project": "demo"}, ["project"]),
+        (WRONG, {}, []),
+        ({"notifications": UNREADABLE}, {}, []),
+    ],
+)
+def test_who_is_told_of_a_run_that_cannot_be_read(spec: Any, labels: Any, told: list[str]) -> None:
+    obj = make_object("Run", "first", spec, labels=labels)
+    with pytest.raises(InvalidSpec):
+        parse(Run, obj)
+    run = readable_run(obj)
+    workflow = make_workflow(notifications={"onFailure": [hook("workflow")]})
+    project = make_project(
+        defaults={"notifications": {"onFailure": [hook("project")]}},
+        notificationTargets=[{"name": "chat", **hook("chat")}],
+    )
+    named = {"workflow_ref": workflow, "project_ref": project}
+    found = {name: obj if getattr(run.spec, name) else None for name, obj in named.items()}
+    plan = announce(
+        Plan(status=refused(obj)),
+        run,
+        workflow=found["workflow_ref"],  # type: ignore[arg-type]
+        project=project if any(found.values()) else None,
+        before=None,
+        now=at(0),
+    )
+    assert plan.status
+    assert status_errors("Run", plan.status) == []
+    targets = [d["target"] for d in plan.status.get("notifications", ())]
+    assert [
+        t["webhook"]["url"].rsplit("/")[-1] if "webhook" in t else "lost" for t in targets
+    ] == told
+
+
+def test_what_became_of_messages_about_such_a_run_is_known() -> None:
+    status = {"phase": "Failed", "notifications": [{"event": "Failed", "target": hook("a")}]}
+    run = readable_run(make_object("Run", "first", WRONG, status))
+    assert run.is_finished
+    assert is_pending(run)
+    assert not readable_run(make_object("Run", "first", WRONG, {"attempts": 7})).is_finished
