@@ -202,7 +202,7 @@ def _log(action: str, child: str) -> None:
 
 def _reason(kind: str, status: Mapping[str, Any] | None) -> str:
     """Return the reason of the condition that sums a status up."""
-    summary = "Succeeded" if kind == "Run" else "Ready"
+    summary = "Succeeded" if kind in ("Run", "Backfill") else "Ready"
     found = (c for c in items(status, "conditions") if c.get("type") == summary)
     return str(next(found, {}).get("reason") or "")
 
