@@ -28,8 +28,7 @@ class _Hand:
     """The messages of one object that are in hand.
 
     Attributes:
-        fresh: Those that were not tried yet and do not wait for more alike, by their place in a
-            Run's status, or their mark.
+        fresh: Those that are to be sent at once, by their place in a Run's status, or their mark.
         parcels: Those about a schedule.
         has_news: Whether there are outcomes that nobody was told to put on record.
     """
@@ -107,7 +106,9 @@ class Notifier:
             parcel = self._about_schedule(workflow, delivery, template, last_try)
             parcel.members.append((hand, mark))
             hand.parcels[mark] = parcel
-            if not delivery.not_before:
+            if not delivery.not_before and not self._post.is_failing(
+                key.namespace, delivery.target
+            ):
                 hand.fresh.add(mark)
             self._post.enqueue(key.namespace, parcel)
         return hand.outcomes
@@ -146,7 +147,7 @@ class Notifier:
                     other.members.append((hand, place))
                     other.runs += [run.metadata.name] * (len(other.runs) < NAMES_LIMIT)
                     return
-        if not wait:
+        if not wait and not self._post.is_failing(hand.key.namespace, delivery.target):
             hand.fresh.add(place)
         parcel = Parcel(
             target=delivery.target,

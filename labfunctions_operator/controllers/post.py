@@ -72,7 +72,7 @@ class Addressee(Protocol):
     """Is told how parcels fare."""
 
     def delayed(self, member: Member) -> None:
-        """Take note that a try has failed, and another one follows."""
+        """Take note that a message waits for a target that does not take any now."""
 
     def settled(self, member: Member, outcome: Outcome) -> None:
         """Take note of what became of a message."""
@@ -111,6 +111,11 @@ class Post:
         """Return what waits for a target, but for what is on its way to it now."""
         lane = self._lanes.get((namespace, target.identity))
         yield from lane.parcels if lane else ()
+
+    def is_failing(self, namespace: str, target: Target) -> bool:
+        """Whether the last try to reach a target has failed."""
+        lane = self._lanes.get((namespace, target.identity))
+        return lane is not None and lane.failures > 0
 
     def enqueue(self, namespace: str, parcel: Parcel) -> None:
         """Send a parcel once it is due."""
@@ -184,8 +189,9 @@ class Post:
         parcel.due = lane.not_before
         lane.parcels.append(parcel)
         logger.warning("a message waits for its target %s: %s", parcel.target, lane.error)
-        for member in parcel.members:
-            self._addressee.delayed(member)
+        for waiting in lane.parcels:
+            for member in waiting.members:
+                self._addressee.delayed(member)
 
     def _settle(self, parcel: Parcel, outcome: Outcome) -> None:
         medium = (parcel.target.media or ["none"])[0]

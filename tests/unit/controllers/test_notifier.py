@@ -49,14 +49,16 @@ def test_a_slow_message_delays_the_record_but_no_other_message() -> None:
 def test_a_dead_target_delays_no_other_and_what_was_sent_is_on_record() -> None:
     async def story() -> None:
         bench = Bench(dead=fails(Transient("connection refused")))
-        first = bench.end("r", "dead", "alive")
-        for number in range(50):
-            bench.end(f"s-{number}", "dead", "alive")
+        keys = [bench.end(f"r-{number}", "dead", "alive") for number in range(50)]
         await asyncio.sleep(1)
-        assert bench.servers.names() == ["alive"] * 51
+        assert bench.servers.names() == ["alive"] * 50
         await asyncio.sleep(60)
-        assert bench.states(first) == ["Pending", "Sent"]
+        assert [bench.states(key) for key in keys] == [["Pending", "Sent"]] * 50
+        late = bench.end("late", "dead", "alive")
+        await asyncio.sleep(1)
+        assert bench.states(late) == ["Pending", "Sent"], "it does not wait for a try"
         assert len([t for _, t in bench.servers.tries if t == "dead"]) < 10
+        assert len(bench.writes) == 51
 
     play(story())
 
