@@ -4,8 +4,16 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from tests.providers.provider_servers import free_port
 
 from .api import until
 
@@ -18,10 +26,12 @@ class Letter:
 
 
 class Inbox:
-    """Answers 200 to everything, but for the paths that are told otherwise."""
+    """Answers 200 to everything, but for the paths that are told otherwise; takes mail, too."""
 
     def __init__(self) -> None:
         self.letters: list[Letter] = []
+        self.mails: list[EmailMessage] = []
+        self.smtp = Controller(self, hostname="127.0.0.1", port=free_port())
         self.status: dict[str, int] = {}
         self._held: dict[str, threading.Event] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -35,6 +45,16 @@ class Inbox:
         return f"127.0.0.1:{self._server.server_address[1]}"
 
     @property
+    def mail_host(self) -> str:
+        return f"127.0.0.1:{self.smtp.port}"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        assert isinstance(envelope.content, bytes)
+        mail = message_from_bytes(envelope.content, policy=default)
+        self.mails.append(mail)  # type: ignore[arg-type]
+        return "250 taken"
+
+    @property
     def url(self) -> str:
         return f"http://{self.host}"
 
@@ -44,9 +64,11 @@ class Inbox:
 
     def start(self) -> None:
         self._thread.start()
+        self.smtp.start()
 
     def stop(self) -> None:
         self.reset()
+        self.smtp.stop()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -56,6 +78,7 @@ class Inbox:
             event.set()
         self._held.clear()
         self.letters.clear()
+        self.mails.clear()
         self.status.clear()
 
     def hold(self, path: str) -> None:

@@ -107,7 +107,7 @@ def write_config(
         },
         "metrics": {"port": free_port()},
         "notifications": {
-            "allowedHosts": {"*": ["*", inbox.host]},
+            "allowedHosts": {"*": ["*", inbox.host, inbox.mail_host]},
             "slackUrl": f"{inbox.url}/slack/api/",
         },
         "cacheDir": str(folder / "cache"),

@@ -57,6 +57,14 @@ def test_a_failure_is_told_everywhere_for_one_write_more(
         secret(ready.namespace, "bot", token="xoxb-1"),
         secret(ready.namespace, "discord", url=f"{inbox.url}/discord"),
         secret(ready.namespace, "headers", Authorization="Bearer 7"),
+        secret(
+            ready.namespace,
+            "smtp",
+            host="127.0.0.1",
+            port=str(inbox.smtp.port),
+            tls="none",
+            **{"from": "LabFunctions <robot@example.com>"},
+        ),
     )
     footprint = Footprint(control_plane.audit_log)
     targets = [
@@ -64,10 +72,11 @@ def test_a_failure_is_told_everywhere_for_one_write_more(
         {"discord": {"webhookSecretRef": {"name": "discord"}}},
         inbox.hook("hook", headersSecretRef={"name": "headers"}),
         inbox.hook("events", format="CloudEvents"),
+        {"email": {"smtpSecretRef": {"name": "smtp"}, "to": ["ada@example.com"]}},
     ]
     fail(ready, notifications={"onFailure": targets, "onSuccess": [inbox.hook("never")]})
     told = notified(ready)
-    assert [d["state"] for d in told["status"]["notifications"]] == ["Sent"] * 4
+    assert [d["state"] for d in told["status"]["notifications"]] == ["Sent"] * 5
 
     [slack] = inbox.to("slack/api/chat.postMessage")
     assert slack.headers["Authorization"] == "Bearer xoxb-1"
@@ -83,6 +92,9 @@ def test_a_failure_is_told_everywhere_for_one_write_more(
     [event] = inbox.to("events")
     assert event.headers["Content-Type"].startswith("application/cloudevents+json")
     assert event.body["data"]["id"] == said["id"]
+    [mail] = inbox.mails
+    assert mail["Subject"].endswith("first failed: NotebookError")
+    assert (mail["To"], "no wine left" in mail.get_content()) == ("ada@example.com", True)
     assert inbox.to("never") == []
     writes = sorted(w for w in footprint.writes(ready.namespace) if "projects" not in w)
     assert writes == sorted([*ONE_RUN, "create events", "patch runs/status"])
@@ -91,6 +103,7 @@ def test_a_failure_is_told_everywhere_for_one_write_more(
         ("get", "bot"),
         ("get", "discord"),
         ("get", "headers"),
+        ("get", "smtp"),
     }
 
 
