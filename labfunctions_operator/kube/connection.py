@@ -43,6 +43,9 @@ class Connection:
     def __init__(self, configuration: Configuration) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
         self._configuration: Any = configuration
+        # Like kopf's. Else threads look for .netrc and proxies before each request, and wait for
+        # the interpreter that is busy with others.
+        self._configuration.client_session_kwargs = {"trust_env": False}
         self._rest: Any = RESTClientObject(configuration)
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._refresh: asyncio.Task[None] | None = None

@@ -55,6 +55,18 @@ async def test_client_writes_a_guarded_status_onto_the_version_that_was_read_onl
         await set_status(client, read, {"phase": "Two"}, version=version, uid="another")
 
 
+async def test_client_starts_no_thread_for_a_request(
+    client: KubeClient, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.create(config_map(namespace))
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a thread")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", refuse)
+    await client.list(CONFIG_MAPS, namespace=namespace)
+
+
 async def exhaust(events: AsyncGenerator[Any, None]) -> None:
     async for _ in events:
         pass
