@@ -48,6 +48,8 @@ class Engine:
         self._heap: list[tuple[float, int, Key]] = []
         self._order = itertools.count()
         self._running: dict[Key, asyncio.Task[None]] = {}
+        # Since when each of them was due.
+        self._running_since: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
         self._wake = asyncio.Event()
         self._stopping = False
@@ -66,7 +68,16 @@ class Engine:
 
     def enqueue(self, key: Key, after: float = 0.0) -> None:
         """Reconcile a key after some seconds, or earlier if that is planned already."""
-        due = self._clock() + after
+        self._plan(key, self._clock() + after)
+
+    def enqueue_child(self, key: Key, maker: Key) -> None:
+        """Reconcile a key that another one, which runs, has made: it has been due for as long.
+
+        So of many that became due at once, each is brought to its end before the next begins.
+        """
+        self._plan(key, self._running_since.get(maker, self._clock()))
+
+    def _plan(self, key: Key, due: float) -> None:
         if due >= self._due.get(key, float("inf")):
             return
         self._due[key] = due
@@ -113,7 +124,7 @@ class Engine:
             delay = self._heap[0][0] - self._clock() if self._heap else None
             if delay is not None and delay <= 0:
                 key = heapq.heappop(self._heap)[2]
-                del self._due[key]
+                self._running_since[key] = self._due.pop(key)
                 return key
             try:
                 async with asyncio.timeout(delay):
@@ -134,7 +145,7 @@ class Engine:
         try:
             delay = await self._attempt(key)
         finally:
-            del self._running[key]
+            del self._running[key], self._running_since[key]
             self._slots.release()
             if key in self._due:
                 self._push(key, self._due[key])

@@ -36,6 +36,7 @@ class Executor:
         caches: By kind; each of them sees a written object before `execute` returns.
         on_status: Called with an object before and after its status was written.
         on_event: Called with what became of an Event, in a word.
+        on_child: Called with an object as soon as it was written, and its maker.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class Executor:
         caches: Mapping[str, Cache],
         on_status: Callable[[Mapping[str, Any], Object], None] = lambda before, after: None,
         on_event: Callable[[str], None] = lambda result: None,
+        on_child: Callable[[Object, Mapping[str, Any]], None] = lambda child, maker: None,
     ) -> None:
         self._client = client
         self._caches = caches
         self._on_status = on_status
         self._on_event = on_event
+        self._on_child = on_child
         self._limits = EventLimits()
 
     async def execute(self, plan: Plan, obj: Mapping[str, Any]) -> None:
@@ -64,7 +67,8 @@ class Executor:
         for ref in plan.evict:
             await self._client.evict(ref)
         for manifest in plan.apply:
-            await self._apply(manifest)
+            if (child := await self._apply(manifest)) is not None:
+                self._on_child(child, obj)
         written = await self._write_status(plan.status, obj, guarded=plan.guarded)
         if written is not None:
             for event in plan.events:
@@ -96,20 +100,22 @@ class Executor:
             return  # it is gone: nothing is left to stop
         _log("cancel", f"{ref.kind}/{ref.name}")
 
-    async def _apply(self, manifest: Manifest) -> None:
+    async def _apply(self, manifest: Manifest) -> Object | None:
+        """Write a child unless it is there; return what was written."""
         wanted = _with_hash(manifest)
         create_only = wanted["kind"] in CREATE_ONLY
         existing = await self._find(wanted, create_only=create_only)
         if existing is not None:
             _check_owner(wanted, existing)
             if create_only or _hash_of(existing) == _hash_of(wanted):
-                return
+                return None
         if create_only:
             written = await self._create(wanted)
         else:
             written = await self._client.apply(wanted)
             _log("apply", f"{wanted['kind']}/{wanted['metadata']['name']}")
         self._remember(written)
+        return written
 
     async def _find(self, manifest: Object, *, create_only: bool) -> Object | None:
         """Return what is there under the manifest's name, from the cache where one is kept.

@@ -11,6 +11,7 @@ from labfunctions_operator.controllers.clock import Clock, utc_now, watch_clock
 from labfunctions_operator.controllers.engine import Engine
 from labfunctions_operator.controllers.retention import RetentionKeeper
 from labfunctions_operator.controllers.wiring import Parts, open_store
+from labfunctions_operator.controllers.world import key_of
 from labfunctions_operator.errors import Denied, Transient
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.informer import Informer
@@ -47,7 +48,14 @@ class Operator:
         self._clock = clock
         self._settings = settings
         self._store = open_store(settings)
-        self._parts = parts = Parts(client, settings, self._store, clock=clock, wake=self._wake)
+        self._parts = parts = Parts(
+            client,
+            settings,
+            self._store,
+            clock=clock,
+            wake=self._wake,
+            written=self._written,
+        )
         self._world = parts.world
         self._engine = Engine(parts.metrics.timed(parts.reconcilers.reconcile))
         parts.metrics.registry.register(
@@ -127,6 +135,11 @@ class Operator:
     def _changed(self, obj: Mapping[str, Any]) -> None:
         for key in self._parts.dependents.concerned(obj):
             self._engine.enqueue(key, after=_DEBOUNCE if key.kind == "NodeGroup" else 0.0)
+
+    def _written(self, child: Mapping[str, Any], maker: Mapping[str, Any]) -> None:
+        """Start a tick's Run at once: its event comes behind those of all other ticks."""
+        if child["kind"] == "Run":
+            self._engine.enqueue_child(key_of(child), key_of(maker))
 
     async def _ensure_bucket(self) -> None:
         while True:

@@ -1,6 +1,7 @@
 """The parts of the operator, put together; nothing here starts or waits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from labfunctions_operator.controllers.archive import Archive
 from labfunctions_operator.controllers.claims import Claims
@@ -37,6 +38,7 @@ class Parts:
         store: Where results and records lie.
         clock: The time that decisions see.
         wake: Called with the key of an object that is to be looked at.
+        written: Called with an object that was written, and its maker.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class Parts:
         *,
         clock: Clock,
         wake: Callable[[Key], None],
+        written: Callable[[Mapping[str, Any], Mapping[str, Any]], None],
     ) -> None:
         self._client = client
         self._store = store
         self._settings = settings
         self._clock = clock
         self._wake = wake
+        self._written = written
         self.world = World()
         self.dependents = Dependents(self.world, autoscaling=settings.autoscaling.enabled)
         self.metrics = Metrics(self.world.caches)
@@ -82,7 +86,11 @@ class Parts:
 
     def _make_reconcilers(self, grants: Grants, cron_jobs: CronJobs) -> Reconcilers:
         executor = Executor(
-            self._client, self.world.caches, self.metrics.status_written, self.metrics.event
+            self._client,
+            self.world.caches,
+            self.metrics.status_written,
+            self.metrics.event,
+            self._written,
         )
         return Reconcilers(
             client=self._client,

@@ -62,7 +62,14 @@ class MortalOperator:
     def __init__(self, client: KubeClient, settings: Settings, store: Store, clock: Clock) -> None:
         self._client = client
         self._has_read = asyncio.Event()
-        self._parts = Parts(client, settings, store, clock=clock, wake=self._wake)
+        self._parts = Parts(
+            client,
+            settings,
+            store,
+            clock=clock,
+            wake=self._wake,
+            written=lambda child, maker: None,
+        )
         self._world = self._parts.world
 
     async def close(self) -> None:

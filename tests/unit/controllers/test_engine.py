@@ -103,6 +103,26 @@ def test_engine_earliest_enqueue_wins() -> None:
     play(scenario())
 
 
+def test_engine_ends_what_a_key_has_made_before_it_begins_another_key() -> None:
+    async def scenario() -> None:
+        async def act(key: Key) -> None:
+            await asyncio.sleep(5)
+            if key.kind == "Workflow":
+                engine.enqueue_child(Key("Run", "team", key.name), key)
+
+        recorder = Recorder(act)
+        engine, task = start(recorder, workers=1)
+        for after, name in enumerate("abc"):
+            engine.enqueue(Key("Workflow", "team", name), after)
+        await asyncio.sleep(60)
+        await finish(engine, task)
+        assert [(key.kind, key.name) for _, key in recorder.starts] == [
+            (kind, name) for name in "abc" for kind in ("Workflow", "Run")
+        ]
+
+    play(scenario())
+
+
 def test_engine_runs_a_key_again_after_it_was_enqueued_while_running() -> None:
     async def scenario() -> None:
         recorder = Recorder(sleeping(5))
