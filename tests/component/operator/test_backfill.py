@@ -91,8 +91,9 @@ def test_a_range_across_a_clock_change(ready: Bench, control_plane: ControlPlane
     counted = ready.get("Workflow", "analysis")["status"]
     assert (counted["succeeded"], counted["active"]) == (0, [])
 
+    ready.operator.stop()
     quiet = Footprint(control_plane.audit_log)
-    ready.operator.restart()
+    ready.operator.ensure()
     ready.create(backfill(ready.namespace, "dry", dryRun=True))
     ready.await_reason("Backfill", "dry", "DryRun")
     assert quiet.writes(ready.namespace) == ["patch backfills/status"] * quiet.count(

@@ -159,8 +159,9 @@ def test_a_thousand_go_in_batches(
     assert condition(found, "Scheduled")["status"] == "True"
     assert DELETE_BATCH < MANY
 
+    bench.operator.stop()
     quiet = Footprint(control_plane.audit_log)
-    bench.operator.restart()
+    bench.operator.ensure()
     bench.create(run(bench.namespace, "new"))
     bench.await_status("Run", "new")
     assert quiet.count(bench.namespace, "delete runs") == 0

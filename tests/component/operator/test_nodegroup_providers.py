@@ -192,7 +192,8 @@ def test_runs_go_on_while_the_provider_does_not(
     assert condition(pool.obj, "ScalingActive")["status"] == "False"
     [name] = pool.prepare(repository, 1)
     pool.finish(name)
-    assert account.bounds(group) == (0, 3)
+    if fault is not slow:  # it answers in the end
+        assert account.bounds(group) == (0, 3)
     if fault is not denied:  # that is tried again after a minute
         front.recover()
         until(lambda: account.bounds(group) == (1, 3), "it recovers", seconds=90)

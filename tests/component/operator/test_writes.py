@@ -69,6 +69,7 @@ def test_a_failed_run_costs_one_event_more(bench: Bench, repository: Repository)
     bench.await_reason("Run", "first", "Running")
     bench.kubelet.finish(pod, FAILED, exit_code=1)
     bench.await_reason("Run", "first", "NotebookError")
+    until(lambda: bench.footprint.count(bench.namespace, "create events"), "it is told")
     writes = [w for w in bench.footprint.writes(bench.namespace) if "projects" not in w]
     assert writes == [*ONE_RUN, "create events"]
 
@@ -112,8 +113,9 @@ def test_a_settled_world_costs_nothing(
         bench.await_reason("Run", name, "Succeeded" if number % 2 else "NotebookError")
     bench.await_reason("Project", "broken", "RefNotFound")
 
+    bench.operator.stop()
     footprint = Footprint(control_plane.audit_log)
-    bench.operator.restart()
+    bench.operator.ensure()
     for job in bench.jobs(project="wine"):
         foreign = {"metadata": {"labels": {"someone": "else"}}}
         bench.api.patch("Job", bench.namespace, job["metadata"]["name"], foreign)
