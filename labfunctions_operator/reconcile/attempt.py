@@ -114,6 +114,13 @@ def next_number(run: Run, jobs: Sequence[Object]) -> int:
     return max(known, default=0) + 1
 
 
+def unrecorded(run: Run, jobs: Sequence[Object]) -> list[Object]:
+    """Return the Jobs of attempts that come after all those on record."""
+    last = max((a.number for a in run.status.attempts), default=0)
+    mine = [j for j in jobs if is_owned_by(j, run.metadata.uid) and _attempt_of(j) > last]
+    return [j for j in mine if "deletionTimestamp" not in j["metadata"]]
+
+
 def is_owned_by(obj: Object, uid: str) -> bool:
     """Whether an object names the owner with this uid."""
     return any(o.get("uid") == uid for o in obj["metadata"].get("ownerReferences", []))

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from labfunctions_operator.api import labels
 from labfunctions_operator.api.run import Failure, Run
 from labfunctions_operator.api.times import parse_time, rfc3339
-from labfunctions_operator.reconcile.attempt import Current, find_current
+from labfunctions_operator.reconcile.attempt import Current, find_current, unrecorded
 from labfunctions_operator.reconcile.notify import announce, is_pending, with_outcomes
 from labfunctions_operator.reconcile.plan import Plan, Ref
 from labfunctions_operator.reconcile.pods import is_over
@@ -25,7 +25,7 @@ from labfunctions_operator.settings import Settings
 def reconcile_run(run: Run, seen: RunObserved, settings: Settings, now: datetime) -> Plan:
     """Decide what a Run needs next, from what exists now; never from what happened."""
     if run.is_finished:
-        return with_outcomes(run, seen.outcomes, now) if is_pending(run) else _expire(run, now)
+        return _after_all(run, seen, now)
     current = replace(
         find_current(run, seen.jobs, seen.pods), event=seen.event, node_silent=seen.node_silent
     )
@@ -63,6 +63,15 @@ def _decide(
     return follow(run, current, seen, now)
 
 
+def _after_all(run: Run, seen: RunObserved, now: datetime) -> Plan:
+    """Finish what is left to do about a Run that has ended."""
+    unknown = unrecorded(run, seen.jobs)
+    if unknown:
+        # Of an operator that had not seen the end.
+        return Plan(delete=tuple(_ref("batch/v1", "Job", job["metadata"]) for job in unknown))
+    return with_outcomes(run, seen.outcomes, now) if is_pending(run) else _expire(run, now)
+
+
 def _may_still_start(current: Current) -> bool:
     """Whether a pod that was given up would go on trying: its Job has to go first."""
     if current.job is None or current.pod is None or is_over(current.pod):
@@ -78,6 +87,8 @@ def _cancel(run: Run, current: Current, seen: RunObserved, now: datetime) -> Pla
     if current.job is not None and not (verdict and current.pod):
         message = "stopping the notebook and storing it as it is"
         status = run_status(run, None, ("Cancelling", message), now, **recorded(current))
+        if list(current.rows) != run.status.attempts:
+            return Plan(status=status)  # without the Job there would be no sign of its pod
         return Plan(delete=_delete_job(current), status=status)
     if verdict is None and current.pod is not None:
         return Plan()

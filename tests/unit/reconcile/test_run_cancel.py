@@ -10,12 +10,17 @@ from objects import (
 )
 from run_world import JOB, OUTPUTS, RunWorld, runs, started
 from world import (
+    now_of,
     pod_cannot_pull,
     pod_evicted,
     pod_fails,
     pod_pending,
+    pod_runs,
     pod_succeeds,
 )
+
+from labfunctions_operator.reconcile.run import reconcile_run
+from labfunctions_operator.reconcile.run_observed import RunObserved
 
 
 def cancelled(world: RunWorld) -> None:
@@ -129,3 +134,31 @@ def test_cancel_of_a_new_run_says_nothing_of_an_older_one_of_its_name() -> None:
     world.pods[JOB]["metadata"]["labels"] = {"labfunctions.io/attempt": "1"}
     world.settle()
     assert world.status["phase"] == "Cancelled"
+
+
+def test_an_attempt_is_on_record_before_its_job_is_deleted() -> None:
+    """Whoever dies in between leaves a sign of it."""
+    world = started()
+    pod_runs(world, JOB)
+    world.edit(cancel=True)
+    assert world.settle() == ["status", f"delete Job {JOB}"]
+    assert [attempt["number"] for attempt in world.status["attempts"]] == [1]
+
+
+def test_a_job_that_comes_after_the_end_is_deleted() -> None:
+    """An operator that did not know of the end has made it."""
+    late = started()
+    world = RunWorld(workflowRef={"name": "report"}, cancel=True)
+    world.settle()
+    job = late.jobs[JOB]
+    plan = reconcile_run(world.run, RunObserved(jobs=[job]), world.settings, now_of(world))
+    assert [(ref.kind, ref.name) for ref in plan.delete] == [("Job", JOB)]
+
+
+def test_the_job_of_the_last_attempt_stays() -> None:
+    world = runs()
+    pod_succeeds(world, JOB)
+    world.settle()
+    jobs = list(world.jobs.values())
+    plan = reconcile_run(world.run, RunObserved(jobs=jobs), world.settings, now_of(world))
+    assert plan.delete == ()
