@@ -69,7 +69,7 @@ class Executor:
         for manifest in plan.apply:
             if (child := await self._apply(manifest)) is not None:
                 self._on_child(child, obj)
-        written = await self._write_status(plan.status, obj, guarded=plan.guarded)
+        written = await self._write_status(plan.status, obj)
         if written is not None:
             for event in plan.events:
                 await self._record(written, event)
@@ -156,7 +156,7 @@ class Executor:
         return created
 
     async def _write_status(
-        self, status: Mapping[str, Any] | None, obj: Mapping[str, Any], *, guarded: bool
+        self, status: Mapping[str, Any] | None, obj: Mapping[str, Any]
     ) -> Object | None:
         if status is None or status == obj.get("status"):
             return None
@@ -169,7 +169,7 @@ class Executor:
                 name=metadata["name"],
                 status=status,
                 uid=metadata["uid"],
-                version=metadata["resourceVersion"] if guarded else None,
+                version=metadata["resourceVersion"],
             )
         except NotFound:
             # Deleted meanwhile: nobody is left to be told.

@@ -116,9 +116,7 @@ class Reconcilers:
         return await self._carry_out(await decide(key, obj), obj)
 
     async def _refuse(self, obj: Object, **why: Any) -> float | None:
-        status = refuse(obj, now=self._clock(), **why)
-        # The status of these holds what must not be forgotten.
-        plan = Plan(status=status, guarded=obj["kind"] in ("Workflow", "Backfill"))
+        plan = Plan(status=refuse(obj, now=self._clock(), **why))
         if obj["kind"] == "Run":
             plan = self._tell(plan, obj)
         return await self._carry_out(plan, obj)
@@ -179,7 +177,10 @@ class Reconcilers:
             cron=self._cron_jobs.observe(key, workflow, seen.node_group),
             outcomes=self._missed_outcomes(key, workflow, seen.project),
         )
-        return reconcile_workflow(workflow, seen, self._clock())
+        plan = reconcile_workflow(workflow, seen, self._clock())
+        if any(manifest["kind"] == "Run" for manifest in plan.apply):
+            await self._confirm_version(obj)
+        return plan
 
     def _missed_outcomes(
         self, key: Key, workflow: Workflow, project: object
@@ -251,7 +252,8 @@ class Reconcilers:
             outcomes = self._notifier.offer(key, run)
         else:
             self._notifier.forget(key)
-        seen = RunObserved(outcomes=outcomes)
+        jobs = self._world.labelled("Job", labels.RUN, key.name, key.namespace)
+        seen = RunObserved(outcomes=outcomes, jobs=jobs)
         plan = reconcile_run(run, seen, self._settings, self._clock())
         if plan.delete and self._world.is_awaited(obj):
             return Plan(requeue_after=COUNT_SECONDS)

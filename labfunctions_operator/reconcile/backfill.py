@@ -200,7 +200,6 @@ def _plan(
     return Plan(
         apply=tuple(step.create),
         status=_status(backfill, None, problem or _progress(fields), now, fields),
-        guarded=True,
         requeue_after=_until_passed(backfill, now),
     )
 
@@ -243,7 +242,6 @@ def _finish(backfill: Backfill, fields: dict[str, Any], now: datetime) -> Plan:
     fields["completion_time"] = rfc3339(now)
     return Plan(
         status=_status(backfill, succeeded, why, now, fields),
-        guarded=True,
         events=() if succeeded else (event,),
     )
 
@@ -259,7 +257,7 @@ def _finish_dry_run(backfill: Backfill, seen: BackfillObserved, past: Past, now:
         reason="DryRun", message=f"would create {len(run)} Runs; {skip} ticks had run already"
     )
     fields = {"total": len(past.ticks), "plan": plan, "completion_time": rfc3339(now)}
-    return Plan(status=_status(backfill, True, why, now, fields), guarded=True)
+    return Plan(status=_status(backfill, True, why, now, fields))
 
 
 def _status(

@@ -66,7 +66,6 @@ def reconcile_node_group(
         delete=(*plan.delete, *release.delete),
         evict=release.evict,
         status=status.wire(),
-        guarded=True,
         events=node_group_events(group, status, decided),
         requeue_after=_seconds_to_first(waits, now),
     )

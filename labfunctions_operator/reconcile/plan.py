@@ -63,9 +63,9 @@ class Plan:
         apply: Children to create or update by server-side apply.
         delete: Children to delete, with their dependents.
         evict: Pods to ask away from their nodes; one that may not go yet stays.
-        status: The whole status wanted, or None to leave it; written only if it differs.
-        guarded: Write the status only onto the version of the object that was decided on: it
-            holds what later decisions build on, and another operator may be alive.
+        status: The whole status wanted, or None to leave it; written only if it differs, and only
+            onto the version of the object that was decided on: later decisions build on it, and
+            another operator may be alive.
         events: Written once the status is.
         requeue_after: Seconds until this object is looked at again without any event.
     """
@@ -75,7 +75,6 @@ class Plan:
     cancel: tuple[Ref, ...] = ()
     evict: tuple[Ref, ...] = ()
     status: Mapping[str, Any] | None = None
-    guarded: bool = False
     events: tuple[Event, ...] = ()
     requeue_after: float | None = None
 

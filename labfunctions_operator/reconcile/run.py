@@ -68,7 +68,7 @@ def _after_all(run: Run, seen: RunObserved, now: datetime) -> Plan:
     unknown = unrecorded(run, seen.jobs)
     if unknown:
         # Of an operator that had not seen the end.
-        return Plan(delete=tuple(_ref("batch/v1", "Job", job["metadata"]) for job in unknown))
+        return Plan(delete=tuple(Ref.to("batch/v1", "Job", job["metadata"]) for job in unknown))
     return with_outcomes(run, seen.outcomes, now) if is_pending(run) else _expire(run, now)
 
 

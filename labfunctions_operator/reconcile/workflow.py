@@ -90,7 +90,6 @@ def reconcile_workflow(workflow: Workflow, seen: WorkflowObserved, now: datetime
         apply=(*apply, *scheduling.create),
         cancel=scheduling.cancel,
         status=status.wire(),
-        guarded=True,
         events=(*events, *told.events),
         requeue_after=0.0 if len(surplus) > len(batch) else scheduling.requeue_after,
     )
