@@ -2,22 +2,58 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import partial
 from typing import Any
 
+from labfunctions_operator.controllers.operator import _OURS as OURS
 from labfunctions_operator.controllers.wiring import Parts
+from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
 from labfunctions_operator.kube.client import KubeClient
-from labfunctions_operator.kube.resources import BACKFILLS, PROJECTS, RUNS, WORKFLOWS, Resource
+from labfunctions_operator.kube.failures import Conflict
+from labfunctions_operator.kube.resources import (
+    BACKFILLS,
+    CRON_JOBS,
+    JOBS,
+    NODE_GROUPS,
+    NODES,
+    PODS,
+    PROJECTS,
+    RUNS,
+    WORKFLOWS,
+    Resource,
+)
 from labfunctions_operator.providers.store import Store
 from labfunctions_operator.reconcile.plan import Key
 from labfunctions_operator.settings import Settings
 
 from .api import Api, Object
 
+CHILDREN = (JOBS, CRON_JOBS, PODS)
+
 
 class Died(BaseException):
     """The operator was killed; nothing of it catches that."""
+
+
+class Fate(StrEnum):
+    """What becomes of the write at which an operator dies, or seems to."""
+
+    UNSENT = "unsent"
+    """It is never made."""
+    UNANSWERED = "unanswered"
+    """It is made, and nobody sees the answer."""
+    LATE = "late"
+    """It is still on its way, and made when others have gone on."""
+    BROKEN = "broken"
+    """It is made, its connection breaks, and the operator lives on."""
+
+
+class Broken(Transient):
+    """A connection broke, after the request had got through."""
 
 
 class MortalClient(KubeClient):
@@ -25,22 +61,81 @@ class MortalClient(KubeClient):
 
     Attributes:
         lives: Writes that are still made before it dies; None for never dying.
-        answers_are_lost: Whether the last write is made, and only its answer not seen.
-        writes: What was written, as far as an answer was seen.
+        fate: Of the write at which it dies.
+        late: What is on its way to the API server since an operator died.
+        created: How often each object was created, by `Kind/name`.
     """
 
     lives: int | None = None
-    answers_are_lost = False
+    fate = Fate.UNSENT
+
+    def __init__(self, configuration: Any) -> None:
+        super().__init__(configuration)
+        self.created: Counter[str] = Counter()
+        self.late: list[Callable[[], Awaitable[Any]]] = []
+
+    def endanger(self, put: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+        """Make a function that writes to the store one more of the writes to die at.
+
+        Nothing of it comes late: a body that breaks off is none.
+        """
+
+        def mortal(key: str, content: Any) -> None:
+            dies = self._dies_now()
+            if not dies or self.fate in (Fate.UNANSWERED, Fate.BROKEN):
+                put(key, content)
+            if dies:
+                raise self._end()
+
+        return mortal
+
+    async def arrive(self) -> None:
+        """Let what is on its way reach the API server."""
+        while self.late:
+            await _unheard(self.late.pop())
+
+    def has_died(self) -> bool:
+        """Whether it has died at a write since it was given its lives."""
+        return self.lives is None or self.lives < 0
+
+    async def risk(self, send: Callable[[], Awaitable[Any]]) -> Any:
+        """Make a write, unless it is the one to die at."""
+        if not self._dies_now():
+            return await send()
+        if self.fate in (Fate.UNANSWERED, Fate.BROKEN):
+            await _unheard(send)
+        elif self.fate == Fate.LATE:
+            self.late.append(send)
+        raise self._end()
 
     async def request(self, verb: str, method: str, path: str, **options: Any) -> Object:
-        if method == "GET" or self.lives is None:
-            return await super().request(verb, method, path, **options)
-        if self.lives == 0:
-            if self.answers_are_lost:
-                await super().request(verb, method, path, **options)
-            raise Died
+        send = partial(self._send_on, verb, method, path, **options)
+        answer: Object = await (send() if method == "GET" else self.risk(send))
+        return answer
+
+    async def _send_on(self, verb: str, method: str, path: str, **options: Any) -> Object:
+        answer = await super().request(verb, method, path, **options)
+        if verb == "create":
+            manifest = options["body"]
+            self.created[f"{manifest['kind']}/{manifest['metadata']['name']}"] += 1
+        return answer
+
+    def _dies_now(self) -> bool:
+        if self.lives is None:
+            return False
         self.lives -= 1
-        return await super().request(verb, method, path, **options)
+        return self.lives < 0
+
+    def _end(self) -> BaseException:
+        if self.fate != Fate.BROKEN:
+            return Died()
+        self.lives = None
+        return Broken("the connection broke")
+
+
+async def _unheard(send: Callable[[], Awaitable[Any]]) -> None:
+    with suppress(Transient, Denied, NotFound, InvalidSpec):
+        await send()
 
 
 class Clock:
@@ -61,6 +156,9 @@ class MortalOperator:
 
     def __init__(self, client: KubeClient, settings: Settings, store: Store, clock: Clock) -> None:
         self._client = client
+        self._sees: tuple[Resource, ...] = (PROJECTS, WORKFLOWS, BACKFILLS, RUNS, *CHILDREN)
+        if settings.autoscaling.enabled:
+            self._sees += (NODE_GROUPS, NODES)
         self._has_read = asyncio.Event()
         self._parts = Parts(
             client,
@@ -77,18 +175,34 @@ class MortalOperator:
 
     async def look(self, *resources: Resource) -> None:
         """See what exists of some kinds, or of all."""
-        for resource in resources or (PROJECTS, WORKFLOWS, BACKFILLS, RUNS):
-            listed = await self._client.list(resource)
-            self._world.caches[resource.kind].replace(listed.items, listed.resource_version)
+        await asyncio.gather(*(self._see(resource) for resource in resources or self._sees))
+
+    async def _see(self, resource: Resource) -> None:
+        ours = OURS if resource in CHILDREN else None
+        listed = await self._client.list(resource, label_selector=ours)
+        self._world.caches[resource.kind].replace(listed.items, listed.resource_version)
 
     async def reconcile(self, namespace: str, name: str, kind: str = "Workflow") -> float | None:
         key = Key(kind, namespace, name)
         return await self._parts.reconcilers.reconcile(key)
 
-    async def settle(self, namespace: str, name: str) -> None:
+    async def settle(self, namespace: str, name: str, kind: str = "Workflow") -> None:
         await self.look()
-        for _ in range(2):
-            await self.reconcile(namespace, name)
+        for _ in range(4 if kind == "NodeGroup" else 2):
+            await self.try_on(namespace, name, kind)
+            for pool in self._parts.pools._pools.values():
+                if pool.task:
+                    await pool.task
+
+    async def try_on(self, namespace: str, name: str, kind: str) -> None:
+        """Reconcile, and go on if a connection breaks, whether or not the watch is behind."""
+        try:
+            await self.reconcile(namespace, name, kind)
+        except Broken:
+            with suppress(Conflict):
+                await self.reconcile(namespace, name, kind)
+            await self.look()
+            await self.reconcile(namespace, name, kind)
 
     async def read_past(self, namespace: str, name: str) -> None:
         """See what exists, and what a Backfill has to know before it does anything."""
@@ -103,17 +217,23 @@ class MortalOperator:
             self._has_read.set()
 
 
-def end_run(api: Api, namespace: str, name: str, phase: str = "Succeeded") -> None:
+def end_run(
+    api: Api, namespace: str, name: str, phase: str = "Succeeded", *, is_recorded: bool = False
+) -> None:
     """Say that a Run has ended, as the operator of Runs does."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    condition = {
-        "type": "Succeeded",
-        "status": "True" if phase == "Succeeded" else "False",
-        "reason": phase,
-        "message": f"it is {phase}",
-        "lastTransitionTime": now,
-    }
-    status = {"phase": phase, "completionTime": now, "conditions": [condition]}
+    facts = {"Succeeded": phase == "Succeeded", "Recorded": is_recorded}
+    conditions = [
+        {
+            "type": type,
+            "status": str(fact),
+            "reason": phase,
+            "message": f"it is {phase}",
+            "lastTransitionTime": now,
+        }
+        for type, fact in facts.items()
+    ]
+    status = {"phase": phase, "completionTime": now, "conditions": conditions}
     api.patch("Run", namespace, name, {"status": status}, subresource="/status")
 
 

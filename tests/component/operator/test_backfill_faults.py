@@ -10,11 +10,11 @@ import pytest
 from labfunctions_operator.kube.failures import Conflict
 
 from .api import Object
-from .mortal import Died, MortalClient, MortalOperator, end_run, names
+from .mortal import Died, Fate, MortalClient, MortalOperator, end_run, names
 from .test_backfill import backfill
-from .test_schedule_faults import Theatre, client, theatre
+from .theatre import Theatre, client, operator_config, theatre
 
-__all__ = ["client", "theatre"]
+__all__ = ["client", "operator_config", "theatre"]
 
 COUNT = 4
 
@@ -48,7 +48,7 @@ class Stage:
         await operator.read_past(self.namespace, self.name)
         for _ in range(2):
             await operator.look()
-            await operator.reconcile(self.namespace, self.name, "Backfill")
+            await operator.try_on(self.namespace, self.name, "Backfill")
 
 
 @pytest.fixture
@@ -57,19 +57,20 @@ def stage(theatre: Theatre) -> Callable[..., Stage]:
     return lambda name, **spec: Stage(theatre, name, **spec)
 
 
-@pytest.mark.parametrize("answers_are_lost", [False, True])
+@pytest.mark.parametrize("fate", Fate)
 async def test_killed_at_any_write(
-    theatre: Theatre, client: MortalClient, stage: Callable[..., Stage], *, answers_are_lost: bool
+    theatre: Theatre, client: MortalClient, stage: Callable[..., Stage], fate: Fate
 ) -> None:
     """In each of the batches, the first one and those after a Run has ended."""
     for lives in range(5):
         again = stage(f"killed-{lives}", maxActive=2)
         for ended in range(COUNT + 1):
-            client.lives, client.answers_are_lost = lives, answers_are_lost
+            client.lives, client.fate = lives, fate
             with contextlib.suppress(Died):
                 await again.settle(theatre.hire(client))
             client.lives = None
             await again.settle(theatre.hire(client))
+            await client.arrive()
             assert again.runs() == [again.run_of(n) for n in range(min(COUNT, ended + 2))]
             if ended < COUNT:
                 phase = "Succeeded" if ended % 2 else "Failed"

@@ -1,127 +1,96 @@
 """One Run for each tick, whatever dies, stalls or steps: a real API server, the test's clock."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from dev.cluster.controlplane import ControlPlane
-from labfunctions_operator.controllers.wiring import open_store
 from labfunctions_operator.errors import Transient
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.failures import Conflict
 from labfunctions_operator.kube.resources import WORKFLOWS
-from labfunctions_operator.settings import load_settings
 
 from ..harness import Proxy
-from .api import Api, Object
-from .mortal import (
-    Clock,
-    Died,
-    MortalClient,
-    MortalOperator,
-    end_run,
-    names,
-    without_words,
-)
-from .objects import workflow
-from .process import OperatorProcess
+from .api import until
+from .mortal import Died, Fate, MortalClient, end_run, without_words
+from .theatre import Theatre, client, operator_config, theatre
+
+__all__ = ["client", "operator_config", "theatre"]
 
 
-@dataclass
-class Theatre:
-    """A namespace with Workflows, the clock of their operators, and the first tick."""
-
-    api: Api
-    clock: Clock
-    namespace: str
-    tick: datetime
-    kubeconfig: Path
-    hire: Callable[[KubeClient], MortalOperator]
-
-    def create(self, name: str = "report", **spec: object) -> None:
-        """Create a Workflow that runs each minute, from the first tick on."""
-        spec = {"schedule": "* * * * *", "startAt": f"{self.tick:%Y-%m-%dT%H:%M:%SZ}", **spec}
-        self.api.create(workflow(self.namespace, name, **spec))
-
-    def set(self, minutes: float) -> None:
-        self.clock.set(minutes, after=self.tick)
-
-    def run_of(self, minutes: int, name: str = "report") -> str:
-        return f"{name}-{int(self.tick.timestamp()) // 60 + minutes}"
-
-    def status(self, name: str = "report") -> Object:
-        found = self.api.get("Workflow", self.namespace, name)
-        assert found is not None
-        status: Object = found["status"]
-        return status
-
-    def runs(self, name: str = "report") -> list[str]:
-        found = self.api.list("Run", self.namespace, f"labfunctions.io/workflow={name}")
-        return sorted(names(found))
+POLICIES = [("Allow", [0, 1, 2, 3]), ("Forbid", [0]), ("Replace", [0, 3]), ("Queue", [0, 1, 2, 3])]
 
 
-@pytest.fixture
-async def theatre(api: Api, _operator: OperatorProcess, namespace: str) -> AsyncIterator[Theatre]:
-    """Nobody else is at work: the operator's own process does not run."""
-    _operator.stop()
-    hired: list[MortalOperator] = []
-    clock = Clock()
-
-    settings = load_settings(_operator.config)
-    # Nothing is put into it, and it takes long to open.
-    store = open_store(settings)
-
-    def hire(client: KubeClient) -> MortalOperator:
-        hired.append(MortalOperator(client, settings, store, clock))
-        return hired[-1]
-
-    # Two minutes: all of it is created, by the API server's clock, before the first tick.
-    tick = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=3)
-    yield Theatre(api, clock, namespace, tick, _operator.kubeconfig, hire)
-    for operator in hired:
-        await operator.close()
-    store.close()
-
-
-@pytest.fixture
-async def client(_operator: OperatorProcess) -> AsyncIterator[MortalClient]:
-    """A client with the operator's own rights."""
-    client = await MortalClient.connect(str(_operator.kubeconfig))
-    yield client
-    await client.close()
-
-
-@pytest.mark.parametrize("answers_are_lost", [False, True])
-@pytest.mark.parametrize(
-    ("policy", "made"),
-    [("Allow", [0, 1, 2, 3]), ("Forbid", [0]), ("Replace", [0, 3]), ("Queue", [0, 1, 2, 3])],
-)
+@pytest.mark.parametrize("fate", Fate)
+@pytest.mark.parametrize(("policy", "made"), POLICIES)
 async def test_killed_at_any_write(
-    theatre: Theatre, client: MortalClient, policy: str, made: list[int], *, answers_are_lost: bool
+    theatre: Theatre, client: MortalClient, policy: str, made: list[int], fate: Fate
 ) -> None:
     """At the first tick, with nothing live, and at ticks after an outage with a Run live."""
     ends = []
-    for lives in (None, 0, 1, 2, 3, 4):
-        name = f"killed-{lives}".lower()
+    for lives in range(6):
+        name = f"killed-{lives}"
         theatre.create(name, concurrencyPolicy=policy, catchUp={"policy": "All"})
         theatre.set(-0.5)
         await theatre.hire(client).settle(theatre.namespace, name)
         for minutes in (0.1, 3.1):
             theatre.set(minutes)
-            client.lives, client.answers_are_lost = lives, answers_are_lost
-            with suppress(Died):
-                await theatre.hire(client).settle(theatre.namespace, name)
-            client.lives = None
-            theatre.set(minutes + 0.1)
-            await theatre.hire(client).settle(theatre.namespace, name)
+            has_died = await theatre.kill(client, lives, fate, name)
         assert theatre.runs(name) == [theatre.run_of(minutes, name) for minutes in made], name
         ends.append(str(without_words(theatre.status(name))).replace(name, "report"))
+    assert not has_died, "there are more writes"
     assert len(set(ends)) == 1, ends
+    assert set(client.created.values()) == {1}
+
+
+@pytest.mark.parametrize("fate", Fate)
+async def test_killed_at_any_write_while_runs_end_and_go(
+    theatre: Theatre, client: MortalClient, fate: Fate
+) -> None:
+    for lives in range(4):
+        name = f"killed-{lives}"
+        theatre.create(name, successfulRunsHistoryLimit=0, failedRunsHistoryLimit=0)
+        theatre.set(-0.5)
+        await theatre.hire(client).settle(theatre.namespace, name)
+        for minutes in range(4):
+            theatre.set(minutes + 0.1)
+            await theatre.kill(client, lives, fate, name)
+            assert theatre.runs(name) == [theatre.run_of(minutes, name)]
+            phase = "Succeeded" if minutes % 2 else "Failed"
+            run = theatre.run_of(minutes, name)
+            end_run(theatre.api, theatre.namespace, run, phase, is_recorded=True)
+            has_died = await theatre.kill(client, lives, fate, name)
+            assert theatre.runs(name) == []
+        status = theatre.status(name)
+        assert (status["succeeded"], status["failed"], status["missed"]) == (2, 2, 0), name
+        assert [client.created[f"Run/{theatre.run_of(n, name)}"] for n in range(4)] == [1] * 4
+    assert not has_died, "there are more writes"
+
+
+@pytest.mark.parametrize("step", [-2, 2])
+@pytest.mark.parametrize("fate", Fate)
+async def test_killed_at_any_write_and_the_clock_steps(
+    theatre: Theatre, client: MortalClient, fate: Fate, step: int
+) -> None:
+    """The next operator works at another time, until its clock is set right."""
+    for lives in range(4):
+        name = f"killed-{lives}"
+        theatre.create(name, catchUp={"policy": "All"})
+        theatre.set(-0.5)
+        await theatre.hire(client).settle(theatre.namespace, name)
+        for minutes in (0.1, 3.1):
+            theatre.set(minutes)
+            await theatre.kill(client, lives, fate, name, step=step)
+        for minutes in (3.2, 7.1):
+            theatre.set(minutes)
+            await theatre.hire(client).settle(theatre.namespace, name)
+        assert theatre.runs(name) == [theatre.run_of(n, name) for n in range(8)], name
+        status = theatre.status(name)
+        assert (status["schedule"]["runs"], status["missed"]) == (8, 0), name
+    assert set(client.created.values()) == {1}
 
 
 async def test_two_operators(theatre: Theatre, client: MortalClient) -> None:
@@ -148,8 +117,46 @@ async def test_two_operators(theatre: Theatre, client: MortalClient) -> None:
     assert theatre.status()["succeeded"] == 4
 
 
+@pytest.mark.parametrize(("policy", "made"), POLICIES)
+async def test_two_operators_of_which_one_sees_nothing_new(
+    theatre: Theatre, client: MortalClient, policy: str, made: list[int]
+) -> None:
+    theatre.create(concurrencyPolicy=policy, catchUp={"policy": "All"})
+    theatre.set(-0.5)
+    await theatre.hire(client).settle(theatre.namespace, "report")
+    for minutes in (0.1, 3.1):
+        blind = theatre.hire(client)
+        await blind.look()
+        theatre.set(minutes)
+        await theatre.hire(client).settle(theatre.namespace, "report")
+        seen = theatre.status()
+        with pytest.raises(Conflict):
+            await blind.reconcile(theatre.namespace, "report")
+        assert theatre.status() == seen
+    assert theatre.runs() == [theatre.run_of(n) for n in made]
+
+
+async def test_one_that_stalls_makes_no_run_that_came_and_went_meanwhile(
+    theatre: Theatre, client: MortalClient
+) -> None:
+    theatre.create(successfulRunsHistoryLimit=0)
+    theatre.set(-0.5)
+    other, stalled = theatre.hire(client), theatre.hire(client)
+    await other.settle(theatre.namespace, "report")
+    await stalled.look()
+    theatre.set(0.1)
+    await other.settle(theatre.namespace, "report")
+    end_run(theatre.api, theatre.namespace, theatre.run_of(0), is_recorded=True)
+    await other.settle(theatre.namespace, "report")
+    assert theatre.runs() == []
+    with pytest.raises(Conflict):
+        await stalled.reconcile(theatre.namespace, "report")
+    assert theatre.runs() == []
+
+
+@pytest.mark.parametrize(("catch_up", "made"), [("Latest", [4]), ("All", [0, 1, 2, 3, 4])])
 async def test_api_server_away_over_several_ticks(
-    theatre: Theatre, control_plane: ControlPlane, tmp_path: Path
+    theatre: Theatre, control_plane: ControlPlane, tmp_path: Path, catch_up: str, made: list[int]
 ) -> None:
     async with Proxy(control_plane.ports.apiserver).serve() as proxy:
         kubeconfig = tmp_path / "kubeconfig"
@@ -157,7 +164,7 @@ async def test_api_server_away_over_several_ticks(
         kubeconfig.write_text(direct.replace(f":{control_plane.ports.apiserver}", f":{proxy.port}"))
         proxied = await KubeClient.connect(str(kubeconfig))
         operator = theatre.hire(proxied)
-        theatre.create()
+        theatre.create(catchUp={"policy": catch_up})
         theatre.set(-0.5)
         await operator.settle(theatre.namespace, "report")
         proxy.cut()
@@ -168,8 +175,8 @@ async def test_api_server_away_over_several_ticks(
         proxy.restore()
         await operator.settle(theatre.namespace, "report")
         await proxied.close()
-    assert theatre.runs() == [theatre.run_of(4)]
-    assert theatre.status()["missed"] == 4
+    assert theatre.runs() == [theatre.run_of(n) for n in made]
+    assert theatre.status()["missed"] == 5 - len(made)
 
 
 async def test_clock_steps(theatre: Theatre, client: MortalClient) -> None:
@@ -187,23 +194,65 @@ async def test_clock_steps(theatre: Theatre, client: MortalClient) -> None:
     assert theatre.status()["missed"] == 2 + 4
 
 
+@pytest.mark.parametrize("fate", Fate)
 async def test_edit_suspend_and_resume_run_nothing_of_before(
-    theatre: Theatre, client: MortalClient
+    theatre: Theatre, client: MortalClient, fate: Fate
 ) -> None:
-    theatre.create(catchUp={"policy": "All"})
-    theatre.set(-0.5)
-    await theatre.hire(client).settle(theatre.namespace, "report")
-    for minutes, spec in (
-        (2.5, {"suspend": True}),
-        (5.5, {"suspend": False}),
-        (8.5, {"schedule": "*/2 * * * *"}),
-        (11.5, {"schedule": None, "interval": "2m"}),
-    ):
+    for lives in range(3):
+        name = f"killed-{lives}"
+        theatre.create(name, catchUp={"policy": "All"})
+        theatre.set(-0.5)
+        await theatre.hire(client).settle(theatre.namespace, name)
+        for minutes, spec in (
+            (2.5, {"suspend": True}),
+            (5.5, {"suspend": False}),
+            (8.5, {"schedule": "*/2 * * * *"}),
+            (11.5, {"schedule": None, "interval": "2m"}),
+        ):
+            theatre.set(minutes)
+            theatre.api.patch("Workflow", theatre.namespace, name, {"spec": spec})
+            await theatre.kill(client, lives, fate, name)
+        assert theatre.runs(name) == []
+        assert theatre.status(name)["missed"] == 0
+
+
+@pytest.mark.parametrize("fate", Fate)
+async def test_deleted_and_made_anew_it_runs_no_tick_twice(
+    theatre: Theatre, client: MortalClient, fate: Fate
+) -> None:
+    """On the API server's clock, which says when a Workflow was created."""
+    theatre.tick = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=4)
+    begin = f"{theatre.tick:%Y-%m-%dT%H:%M:%SZ}"
+    cast = {f"killed-{lives}": lives for lives in range(4)}
+
+    def create() -> None:
+        for name in cast:
+            theatre.create(name, schedule=None, interval="1m", startAt=begin)
+
+    create()
+    theatre.set(-0.1)
+    for name in cast:
+        await theatre.hire(client).settle(theatre.namespace, name)
+    theatre.set(0.01)
+    for name, lives in cast.items():
+        client.lives, client.fate = lives, fate
+        with suppress(Died):
+            await theatre.hire(client).settle(theatre.namespace, name)
+    client.lives = None
+    until(lambda: datetime.now(UTC) > theatre.tick + timedelta(seconds=1), "the tick has come")
+    for name in cast:
+        theatre.api.delete("Workflow", theatre.namespace, name)
+    create()
+    for minutes in (0.1, 0.2, 1.01):
         theatre.set(minutes)
-        theatre.api.patch("Workflow", theatre.namespace, "report", {"spec": spec})
-        await theatre.hire(client).settle(theatre.namespace, "report")
-    assert theatre.runs() == []
-    assert theatre.status()["missed"] == 0
+        for name in cast:
+            await theatre.hire(client).settle(theatre.namespace, name)
+        await client.arrive()
+    for name in cast:
+        assert client.created[f"Run/{theatre.run_of(0, name)}"] <= 1, name
+        assert client.created[f"Run/{theatre.run_of(1, name)}"] == 1, name
+        status = theatre.status(name)
+        assert (status["schedule"]["runs"], status["missed"]) == (1, 0), name
 
 
 async def test_a_run_deleted_while_it_is_live_is_forgotten(
