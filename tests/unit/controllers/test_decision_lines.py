@@ -35,7 +35,7 @@ async def test_a_change_of_status_says_what_it_went_from_and_to(
         others = {"type": "Other", "reason": "Else", **condition}
         return {"conditions": [others, {"type": summary, "reason": reason, **condition}]}
 
-    obj = make_object(kind, "demo", {}, status("Before"))
+    obj = make_object(kind, "demo", {}, status("Before"), resourceVersion="1")
     caplog.set_level(logging.INFO)
     executor = Executor(Client(), {})  # type: ignore[arg-type]
     await executor.execute(Plan(status=status("After")), obj)
