@@ -15,7 +15,7 @@ from .api import ApiError, Object, condition, until
 from .bench import Bench, courier_config
 from .inbox import Inbox
 from .kubelet import SUCCEEDED
-from .objects import inline_run, project, run, secret, workflow
+from .objects import built_project, inline_run, project, run, secret, workflow
 from .process import Footprint
 from .test_writes import FAILED, ONE_RUN
 
@@ -331,9 +331,11 @@ def test_a_run_that_cannot_be_read_tells_through_what_can_be(
     assert letter.body["workflow"] == "analysis"
 
 
-def test_refused_parameters_are_told(ready: Bench, inbox: Inbox) -> None:
-    ready.create(workflow(ready.namespace, notifications={"onFailure": [inbox.hook("hook")]}))
-    ready.create(run(ready.namespace, parameters={"trees": "many"}))
+def test_refused_parameters_are_told(bench: Bench, repository: Repository, inbox: Inbox) -> None:
+    bench.create(built_project(bench.namespace, repository.url))
+    bench.build()
+    bench.create(workflow(bench.namespace, notifications={"onFailure": [inbox.hook("hook")]}))
+    bench.create(run(bench.namespace, parameters={"trees": "many"}))
     [letter] = inbox.receive("hook")
     assert letter.body["reason"] == "ParametersInvalid"
     assert "trees" in letter.body["message"]
@@ -342,14 +344,17 @@ def test_refused_parameters_are_told(ready: Bench, inbox: Inbox) -> None:
 def test_who_started_a_run_as_far_as_the_object_tells(
     ready: Bench, inbox: Inbox, kubectl: Kubectl
 ) -> None:
-    words = {"onFailure": [inbox.hook("hook")]}
-    made = inline_run(ready.namespace, "by-hand", parameters={"no": 1}, notifications=words)
+    refused = {
+        "resources": {"limits": {"memory": "much"}},
+        "notifications": {"onFailure": [inbox.hook("hook")]},
+    }
+    made = inline_run(ready.namespace, "by-hand", **refused)
     made["metadata"]["annotations"] = {"kubernetes.io/change-cause": "new data"}
     kubectl.run("create", "-f", "-", text=json.dumps(made))
     [letter] = inbox.receive("hook")
     assert letter.body["startedBy"] == "a request through kubectl-create: new data"
     by = {"labfunctions.io/started-by": "ada@example.com"}
-    portal = inline_run(ready.namespace, "portal", parameters={"no": 1}, notifications=words)
+    portal = inline_run(ready.namespace, "portal", **refused)
     portal["metadata"]["annotations"] = by
     ready.create(portal)
     [_, letter] = inbox.receive("hook", 2)
