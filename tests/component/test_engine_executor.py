@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,21 +59,6 @@ async def bench(client: KubeClient, audit: Audit, kubectl: Kubectl, namespace: s
     create_as_user(kubectl, probe(namespace))
     owner = await client.get(PROBES.api_version, "Probe", namespace, "p")
     return Bench(client, audit, owner, namespace)
-
-
-async def test_executor_tells_of_a_child_once_and_before_the_status_is_written(
-    bench: Bench,
-) -> None:
-    told: list[tuple[str, str, Object | None]] = []
-
-    def on_child(child: Object, maker: Mapping[str, Any]) -> None:
-        told.append((child["kind"], maker["metadata"]["name"], bench.held("Probe", "p")))
-
-    executor = Executor(bench.client, bench.caches, on_child=on_child)
-    for _ in range(2):
-        await executor.execute(Plan(apply=(bench.job(),), status={"phase": "Ready"}), bench.owner)
-    assert told == [("Job", "p", None)]
-    assert bench.held("Probe", "p")
 
 
 async def test_executor_carries_a_plan_out_in_order(bench: Bench) -> None:

@@ -1,0 +1,45 @@
+"""Whom the executor tells of what it wrote, and when; the writes are tried at a real API server."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from objects import make_object
+
+from labfunctions_operator.controllers.executor import Executor
+from labfunctions_operator.kube.cache import Cache
+from labfunctions_operator.reconcile.plan import Plan
+
+Object = dict[str, Any]
+
+
+class Server:
+    """Takes what it is given."""
+
+    async def create(self, manifest: Object) -> Object:
+        metadata = {**manifest["metadata"], "uid": "1", "resourceVersion": "2"}
+        return {**manifest, "metadata": metadata}
+
+    async def patch_status(self, *, status: Object, **_: Any) -> Object:
+        return {**make_object("Workflow", "report", {}, status), "metadata": {**OWNER["metadata"]}}
+
+
+OWNER = make_object("Workflow", "report", {}, resourceVersion="1")
+
+
+def test_executor_tells_of_a_child_once_and_before_it_writes_the_status() -> None:
+    caches = {"Workflow": Cache(), "Run": Cache()}
+    told: list[tuple[str, str, int]] = []
+
+    def on_child(child: Object, maker: Mapping[str, Any]) -> None:
+        names = child["metadata"]["name"], maker["metadata"]["name"]
+        told.append((*names, len(caches["Workflow"])))
+        assert caches["Run"].get("team", "first") == child
+
+    server: Any = Server()
+    executor = Executor(server, caches, on_child=on_child)
+    plan = Plan(apply=(make_object("Run", "first", {}),), status={"phase": "Ready"})
+    for _ in range(2):
+        asyncio.run(executor.execute(plan, OWNER))
+    assert told == [("first", "report", 0)]
+    assert len(caches["Workflow"]) == 1
