@@ -18,6 +18,7 @@ import html
 import io
 import json
 import keyword
+import math
 import os
 import platform
 import re
@@ -203,6 +204,8 @@ class Declared(NamedTuple):
 
 
 _TYPES = {bool: "bool", int: "int", float: "float", str: "str", list: "list", dict: "dict"}
+# What JSON has no numbers for, as text.
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _ACCEPTS = {
     "bool": ["bool"],
     "int": ["int"],
@@ -351,6 +354,8 @@ def _type_problem(parameter: Declared, value: Any) -> list[str]:
     accepted = _accepted_text(parameter.type) if parameter.type else None
     if accepted is None or (value is None and parameter.default == "None"):
         return []
+    if _not_finite(accepted, value) is not None:
+        return []
     got = "None" if value is None else _TYPES.get(type(value), "")
     if got in accepted:
         return []
@@ -358,6 +363,32 @@ def _type_problem(parameter: Declared, value: Any) -> list[str]:
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
     what = "null" if value is None else f"{got} {shown}"
     return [f"parameters.{parameter.name}: expected {parameter.type}, got {what}"]
+
+
+def as_declared(declared: list[Declared] | None, given: dict[str, Any]) -> dict[str, Any]:
+    """The given values, with floats where the notebook declares them.
+
+    JSON writes no NaN and no infinity, and on its way through Kubernetes 1.0 becomes 1.
+    """
+    by_name = {parameter.name: parameter for parameter in declared or []}
+    return {
+        name: _as_float(by_name[name], value) if name in by_name else value
+        for name, value in given.items()
+    }
+
+
+def _as_float(parameter: Declared, value: Any) -> Any:
+    if type(value) is int and parameter.type == "float":
+        with contextlib.suppress(OverflowError):
+            return float(value)
+    number = _not_finite(_accepted_text(parameter.type), value)
+    return value if number is None else number
+
+
+def _not_finite(accepted: frozenset[str] | None, value: Any) -> float | None:
+    if accepted is None or "float" not in accepted or "str" in accepted:
+        return None
+    return _NOT_FINITE.get(value) if isinstance(value, str) else None
 
 
 # --- secrets -------------------------------------------------------------------------------------
@@ -1032,6 +1063,9 @@ def define_engine(session: Session) -> Any:
             manager = new_manager(nb, progress_bar=False, autosave_cell_every=AUTOSAVE_SECONDS)
             # Older versions of papermill execute a copy.
             session.notebook = manager.nb
+            # As it was given: a notebook with a NaN in its metadata is no JSON.
+            about = manager.nb.metadata["papermill"]
+            about["parameters"] = {**about.get("parameters", {}), **session.config.parameters}
             manager.notebook_start()
             try:
                 new_client(
@@ -1084,7 +1118,8 @@ def execute(session: Session) -> None:
     with contextlib.suppress(OSError):
         session.sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     notebook = load_notebook(path)
-    problems = check_parameters(declared_parameters(path), config.parameters, config.policy)
+    declared = declared_parameters(path)
+    problems = check_parameters(declared, config.parameters, config.policy)
     if problems:
         raise Refused("ParametersInvalid", "; ".join(problems))
     try:
@@ -1110,7 +1145,7 @@ def execute(session: Session) -> None:
         # papermill formats paths with the parameters: a brace must stay a brace.
         path.replace("{", "{{").replace("}", "}}"),
         None,
-        parameters={**config.inject, **config.parameters},
+        parameters={**config.inject, **as_declared(declared, config.parameters)},
         engine_name="labfunctions",
         kernel_name=session.kernel_name,
         language=kernels[session.kernel_name],

@@ -34,14 +34,17 @@ GIVEN = {
     "nothing": None,
     "deep": {"a": [1, [2.5, None], {"ü": [True, {}]}], "b": []},
 }
+FLOATS = {"nan": "NaN", "up": "Infinity", "down": "-Infinity", "one": 1.0}
 VALUES = notebook(
     code(
-        "\n".join(f"{name}: object = 'unset'" for name in GIVEN) + "\nnan = float('nan')",
+        "\n".join(
+            [f"{name}: object = 'unset'" for name in GIVEN] + [f"{name} = 0.5" for name in FLOATS]
+        ),
         "parameters",
     ),
-    "import json, math, os",
+    "import json, os",
     f"assert json.dumps([{', '.join(GIVEN)}]) == os.environ['EXPECTED']",
-    "assert math.isnan(nan)\nprint('all as given')",
+    f"assert str([{', '.join(FLOATS)}]) == '[nan, inf, -inf, 1.0]'\nprint('all as given')",
 )
 NOTEBOOKS: dict[str, str | None] = {
     "long.ipynb": LONG,
@@ -122,7 +125,7 @@ def lab(
     values = inline_run(
         "values",
         "values.ipynb",
-        parameters=GIVEN,
+        parameters=GIVEN | FLOATS,
         env=[{"name": "EXPECTED", "value": expected}],
     )
     team.kubectl("create", "-f", "-", text=json.dumps(values))
@@ -237,7 +240,7 @@ def test_a_node_that_loses_power_leaves_the_last_checkpoint(lab: Team) -> None:
 
 def test_every_parameter_arrives_as_it_was_given(lab: Team) -> None:
     ended = lab.await_success("values")
-    assert ended["status"]["snapshot"]["parameters"] == GIVEN
+    assert ended["status"]["snapshot"]["parameters"] == GIVEN | FLOATS
     assert "all as given" in printed(lab.read_notebook(ended))
 
 

@@ -63,9 +63,12 @@ def test_every_value_arrives_as_it_was_given_and_braces_stay_braces(pod: Pod) ->
         "none": None,
         "nested": {"k\"ey\n'{": [1, [True, None, {"ü": 1.5}]]},
         "integral": 3,
+        "given_as_text": "-Infinity",
+        "stays_text": "NaN",
     }
     source = (
-        "text, big, none, nested = '', 0, None, {}\nnan: float = 0.0\ninf = 0.0\nintegral = 1.0"
+        "text, big, none, nested = '', 0, None, {}\nnan: float = 0.0\ninf = 0.0\nintegral = 1"
+        "\ngiven_as_text = 0.5\nstays_text = ''"
     )
     check = (
         "import json\nresult = {name: globals()[name] for name in "
@@ -74,7 +77,10 @@ def test_every_value_arrives_as_it_was_given_and_braces_stay_braces(pod: Pod) ->
     name = pod.write(code(source, "parameters"), code(check), name="{text} {0}/-n {b}.ipynb")
     ended = pod.run({"notebook": name, "parameters": parameters})
     assert ended.code == 0
-    assert repr(json.loads((pod.root / "got.json").read_text())) == repr(parameters)
+    want = {**parameters, "given_as_text": -float("inf")}
+    assert repr(json.loads((pod.root / "got.json").read_text())) == repr(want)
+    about = ended.notebook["metadata"]["papermill"]["parameters"]
+    assert repr({name: about[name] for name in parameters}) == repr(parameters)
 
 
 def test_an_error_names_the_cell_as_its_author_counts(pod: Pod) -> None:

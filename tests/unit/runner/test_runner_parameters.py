@@ -13,6 +13,7 @@ from labfunctions_operator.runner import runner
 from labfunctions_operator.runner.runner import (
     Declared,
     Refused,
+    as_declared,
     check_parameters,
     declared_parameters,
 )
@@ -90,6 +91,8 @@ def test_no_declaration_differs_from_an_unreadable_one(
         ("int", True, "bool true"),
         ("int", None, "null"),
         ("float", "1", 'str "1"'),
+        ("int", "NaN", 'str "NaN"'),
+        ("float", "nan", 'str "nan"'),
         ("bool", 1, "int 1"),
         ("str", 5, "int 5"),
         ("str", "é" * 0 or ["é"], 'list ["é"]'),
@@ -119,6 +122,8 @@ def test_an_ill_typed_value_is_named_with_its_path(type_: str, value: Any, got: 
         ("float", "1.0", 3),
         ("float", "1.0", math.nan),
         ("float", "1.0", -math.inf),
+        ("float", "1.0", "NaN"),
+        ("float | None", "None", "-Infinity"),
         ("str", "''", "quote \" ' back\\slash {brace} \n 🚀"),
         ("Optional[int]", "3", None),
         ("int | None", "3", None),
@@ -135,6 +140,32 @@ def test_an_ill_typed_value_is_named_with_its_path(type_: str, value: Any, got: 
 )
 def test_a_fitting_value_or_an_unknown_type_passes(type_: str, default: str, value: Any) -> None:
     assert check_parameters([Declared("p", type_, default, "")], {"p": value}, "Strict") == []
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "want"),
+    [
+        ("float", 3, 3.0),
+        ("float", 2.5, 2.5),
+        ("float", "NaN", math.nan),
+        ("float", "Infinity", math.inf),
+        ("Optional[float]", "-Infinity", -math.inf),
+        ("float", True, True),
+        ("float", None, None),
+        ("float", 10**400, 10**400),
+        ("int | float", 2**53 + 1, 2**53 + 1),
+        ("float | str", "NaN", "NaN"),
+        ("str", "NaN", "NaN"),
+        ("", "NaN", "NaN"),
+        ("int", 3, 3),
+        ("list[float]", [1, "NaN"], [1, "NaN"]),
+    ],
+)
+def test_what_json_cannot_write_arrives_as_declared(type_: str, value: Any, want: Any) -> None:
+    given = {"p": value, "undeclared": value}
+    got = as_declared([Declared("p", type_, "1", "")], given)
+    assert repr(got) == repr({"p": want, "undeclared": value})
+    assert as_declared(None, given) == given
 
 
 def test_an_unknown_parameter_is_refused_with_what_there_is() -> None:
