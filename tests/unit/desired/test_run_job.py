@@ -232,6 +232,25 @@ def test_what_is_passed_on_is_for_the_api_server_to_judge(
         assert "nvidia.com/gpu" in json.dumps(container["resources"]["limits"])
 
 
+def test_a_queue_gets_the_job_suspended_and_named_for_kueue() -> None:
+    job = build(queueName="team")
+    assert job["spec"]["suspend"] is True
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
+    plain = build()
+    assert "suspend" not in plain["spec"]
+    assert plain["spec"]["template"] == job["spec"]["template"]
+
+
+def test_autoscalers_are_asked_not_to_evict_unless_the_user_lets_them() -> None:
+    protected = build()["spec"]["template"]["metadata"]["annotations"]
+    assert protected == {
+        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+        "karpenter.sh/do-not-disrupt": "true",
+    }
+    assert build(safeToEvict=False)["spec"]["template"]["metadata"]["annotations"] == protected
+    assert "annotations" not in build(safeToEvict=True)["spec"]["template"]["metadata"]
+
+
 def test_the_attempt_is_in_the_name_and_in_the_labels() -> None:
     job = build(attempt=3)
     assert job["metadata"]["name"] == "first-3"
