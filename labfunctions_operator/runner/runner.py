@@ -1267,11 +1267,15 @@ def conclude(session: Session, verdict: Verdict) -> int:
     log = Path(os.environ.get("TERMINATION_LOG", "/dev/termination-log"))
     file = {**shorten(result, RESULT_LIMIT), "results": results}
     message = termination_message(result, results)
-    try:
-        write_atomically(session.out / "result.json", json.dumps(file))
-        log.write_text(json.dumps(message), "ascii")
-    except OSError as error:
-        session.console.say(f"the result could not be written: {error}")
+    for write in (
+        lambda: write_atomically(session.out / "result.json", json.dumps(file)),
+        lambda: log.write_text(json.dumps(message), "ascii"),
+    ):
+        # Where the notebook has filled its disk, the kubelet's still has room for the verdict.
+        try:
+            write()
+        except OSError as error:
+            session.console.say(f"the result could not be written: {error}")
     session.console.close(f"{verdict.reason}: {result['message']}")
     return EXIT_CODES[verdict.reason]
 

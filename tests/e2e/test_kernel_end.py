@@ -14,6 +14,8 @@ GROWS = notebook(
     "kept = []\nfor _ in range(200):\n    kept.append(bytearray(b'x' * 10_000_000))",
     "print('after')",
 )
+# What is left without a word from the notebook: nothing of it can be saved any more.
+TIDIES = notebook("print('before')", "import shutil\nshutil.rmtree('/labfunctions/out')", "1")
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +25,16 @@ def ended(
     """A team with a Run of each kind of end."""
     team = new_team()
     repository = new_repository(f"{team.namespace}.git")
-    files = {"dies.ipynb": DIES, "grows.ipynb": GROWS}
+    files = {"dies.ipynb": DIES, "grows.ipynb": GROWS, "tidies.ipynb": TIDIES}
     repository.commit(files, "Begin")
     limits = {"limits": {"memory": "200Mi"}}
     team.apply(
         project(repository=repository.name),
         inline_run("dies", "dies.ipynb"),
         inline_run("grows", "grows.ipynb", resources=limits),
+        inline_run("tidies", "tidies.ipynb"),
     )
-    return team, {name: team.await_end(name) for name in ("dies", "grows")}
+    return team, {name: team.await_end(name) for name in ("dies", "grows", "tidies")}
 
 
 @pytest.mark.parametrize(
@@ -57,3 +60,12 @@ def test_the_end_is_told_and_the_notebook_kept(
     states = [cell["metadata"]["papermill"]["status"] for cell in kept["cells"][-3:]]
     assert states == ["completed", "failed", "pending"]
     assert b"before" in team.cluster.read_object(run["status"]["outputs"]["html"])
+
+
+def test_a_notebook_that_takes_away_its_own_folder_is_told_so(
+    ended: tuple[Team, dict[str, Object]],
+) -> None:
+    _, runs = ended
+    told = condition(runs["tidies"])
+    assert told["reason"] == "InternalError"
+    assert "the notebook could not be saved: [Errno 2]" in told["message"]

@@ -303,6 +303,13 @@ def test_a_home_that_cannot_be_written(pod: Pod) -> None:
     assert pod.run().code == 0
 
 
+def test_a_notebook_that_takes_away_its_own_folder_is_told_why_it_failed(pod: Pod) -> None:
+    pod.write(code("import os, shutil\nshutil.rmtree(os.environ['LABFUNCTIONS_DIR'] + '/out')"))
+    ended = pod.run()
+    assert (ended.code, ended.message["reason"]) == (70, "InternalError")
+    assert "the notebook could not be saved: [Errno 2]" in ended.message["message"]
+
+
 def test_output_of_a_silent_cell_is_saved_while_it_runs(pod: Pod) -> None:
     pod.write(code("import time\nprint('far'); time.sleep(0.2); print('along')\ntime.sleep(60)"))
     ended = pod.run(during=pod.stop_when_saved("along"))
