@@ -52,6 +52,12 @@ def start(bench: Bench, repository: Repository, **spec: Any) -> Object:
             "TimedOut",
             "after 3 s",
         ),
+        (
+            # The kernel alone was killed: the container lived on, and ended by itself.
+            {"result": {"reason": "OutOfMemory", "message": "at cell 2 of 3"}, "exit_code": 137},
+            "OutOfMemory",
+            "at cell 2 of 3",
+        ),
         ({"result": None, "exit_code": 127}, "RunnerMissing", "no python"),
         ({"result": None, "exit_code": 70}, "InternalError", "exit code 70"),
         ({"result": SUCCEEDED, "courier": LOST}, "OutputLost", "403 Forbidden"),
