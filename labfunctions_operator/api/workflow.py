@@ -86,7 +86,7 @@ class Retries(Model):
     """Attempts after the first (default 0). Disruptions are retried without counting here."""
     backoff: Backoff = Backoff()
     on: Annotated[list[RetryReason], Field(max_length=20)] = []
-    """Only these reasons (default: all that may end otherwise the next time)."""
+    """Only these reasons (default: all worth another try). Quote "on": YAML takes it for true."""
     memory: MemoryGrowth | None = None
     """Give more memory after OutOfMemory."""
 
