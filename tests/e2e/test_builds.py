@@ -7,12 +7,24 @@ from collections.abc import Callable
 import pytest
 
 from .cluster import Repository, Team, seconds_between
-from .objects import HELLO, WAIT, Object, condition, inline_run, notebook, printed, project
+from .objects import (
+    HELLO,
+    WAIT,
+    Object,
+    code,
+    condition,
+    inline_run,
+    notebook,
+    printed,
+    project,
+    run,
+)
 
 VERSION = "print(open('version.txt').read())"
+LABEL = code("label = 'none'", "parameters")
 FILES = {
     "lab/gate.ipynb": notebook(VERSION, WAIT, VERSION),
-    "lab/show.ipynb": notebook(VERSION),
+    "lab/show.ipynb": notebook(LABEL, VERSION, "print('labelled', label)"),
     "lab/version.txt": "version one",
     "README.md": "Not a part of the image.\n",
 }
@@ -46,17 +58,28 @@ def test_a_commit_under_path_builds_anew_and_reuses_layers(
     commit = repository.commit(files, "One")
     team.apply(project(repository=repository.name, path="lab", runtimes=runtimes))
     first = team.await_image(commit)
-    team.apply(inline_run("live", "gate.ipynb"))
+    team.apply(
+        inline_run("live", "gate.ipynb"),
+        inline_run("before", "show.ipynb", parameters={"label": "first"}),
+    )
     team.await_cell("live", "version one")
+    before = team.await_success("before")
 
     commit = repository.commit({"lab/version.txt": "version two"}, "Two")
     second = team.await_image(commit)
     assert first["image"] != second["image"]
     assert second["commit"] == commit
-    team.apply(inline_run("next", "show.ipynb"))
-    after = team.await_success("next")
+    team.apply(inline_run("next", "show.ipynb"), run("again", **{"from": "before"}))
+    after, again = team.await_success("next"), team.await_success("again")
     assert after["status"]["snapshot"]["image"] == second["image"]
     assert "version two" in printed(team.read_notebook(after))
+
+    # The branch has moved, and another Run's words still mean what they meant.
+    assert again["status"]["snapshot"] == before["status"]["snapshot"]
+    assert again["status"]["snapshot"]["commit"] != commit
+    assert printed(team.read_notebook(again)) == "version one\nlabelled first\n"
+    [container] = team.pod("again")["spec"]["containers"]
+    assert container["image"] == first["image"]
 
     team.let_go("live")
     live = team.await_success("live")

@@ -1,5 +1,6 @@
 """The examples, applied as a user applies them: from manifests to notebooks in the store."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -117,11 +118,20 @@ def test_the_record_joins_what_made_the_result(ended: dict[str, Object], wine: T
     run = ended["wine-analysis-1"]
     record = json.loads(wine.cluster.read_object(run["status"]["outputs"]["record"]))
     assert (record["spec"], record["status"]) == (run["spec"], run["status"])
-    made_of = record["status"]["snapshot"]
+    made_of, project = record["status"]["snapshot"], wine.get("project", "wine")["status"]
+    assert made_of["commit"] == project["source"]["commit"]
+    source = (EXAMPLES / "wine" / "analysis.ipynb").read_bytes()
+    assert made_of["notebookSha256"] == hashlib.sha256(source).hexdigest()
     assert "@sha256:" in made_of["image"]
-    assert {"commit", "notebookSha256", "requirementsHash", "parameters"} <= set(made_of)
+    assert re.fullmatch(r"[0-9a-f]{64}", made_of["requirementsHash"])
+    assert made_of["parameters"] == {"n_estimators": 100}
     assert record["status"]["attempts"][0]["node"]
-    assert record["status"]["versions"]["papermill"]
+    versions = record["status"]["versions"]
+    assert re.fullmatch(r"\d+\.\d+\.\S+", versions["papermill"])
+    assert re.fullmatch(r"python3 \d+\.\S+", versions["kernel"])
+    outputs = record["status"]["outputs"]
+    for name in ("notebook", "html", "result"):
+        assert outputs["etags"][name] == wine.cluster.etag(outputs[name])
 
 
 def test_a_failure_names_cell_and_exception(ended: dict[str, Object], wine: Team) -> None:

@@ -25,6 +25,9 @@ READABLE_WITHIN = 30
 NEVER_THERE = "http://nowhere.labfunctions-demo.svc/lab.git"
 PLAIN_PYTHON = [{"name": "plain", "image": "python:3.11-slim"}]
 
+NO_PYTHON = [{"name": "default", "dockerfile": "Dockerfile"}]
+WITHOUT_PYTHON = "FROM python:3.11-slim\nRUN rm -f /usr/bin/python* /usr/local/bin/python*\n"
+
 # Kind, name, the reason of its condition, and words that tell a person what to do about it.
 EXPECTED = (
     ("project", "no-server", "RepositoryUnreachable", "nowhere.labfunctions-demo.svc"),
@@ -43,6 +46,7 @@ EXPECTED = (
     ("run", "no-notebook", "NotebookInvalid", "text.ipynb"),
     ("run", "unknown", "ParametersInvalid", "did you mean name?"),
     ("run", "ill-typed", "ParametersInvalid", "expected int, got str"),
+    ("run", "outside", "InvalidSpec", "spec.notebook: '../hello.ipynb' leaves the source"),
     ("run", "no-papermill", "RunnerMissing", "papermill"),
 )
 
@@ -58,7 +62,8 @@ class Broken:
 @pytest.fixture(scope="module")
 def broken(lab: Team, new_repository: Callable[[str], Repository]) -> Broken:
     repository = new_repository(f"{lab.namespace}-2.git")
-    commit = repository.commit({"hello.ipynb": HELLO, "text.ipynb": "not JSON"}, "Begin")
+    files = {"hello.ipynb": HELLO, "text.ipynb": "not JSON", "Dockerfile": WITHOUT_PYTHON}
+    commit = repository.commit(files, "Begin")
     lab.apply(project("sound", repository=repository.name))
     lab.await_image(commit, project="sound")
     mounted = {
@@ -89,6 +94,9 @@ def broken(lab: Team, new_repository: Callable[[str], Repository]) -> Broken:
         run("no-notebook", "no-notebook"),
         run("unknown", "unknown"),
         run("ill-typed", "ill-typed"),
+        project("no-python", repository=repository.name, runtimes=NO_PYTHON),
+        inline_run("outside", "../hello.ipynb", project="sound"),
+        inline_run("no-python", "hello.ipynb", project="no-python"),
         inline_run("no-papermill", "/notebooks/hello.ipynb", project="plain", **mounted),
     )
     return Broken(lab, repository)
@@ -105,6 +113,12 @@ def test_it_is_told_within_half_a_minute(
     assert told["status"] != "True"
     took = seconds_between(found["metadata"]["creationTimestamp"], told["lastTransitionTime"])
     assert took <= READABLE_WITHIN
+
+
+def test_an_image_without_python_is_told(broken: Broken) -> None:
+    ended = broken.team.await_end("no-python")
+    assert condition(ended)["reason"] == "RunnerMissing"
+    assert "the image has no python" in condition(ended)["message"]
 
 
 def test_everything_else_goes_on(broken: Broken) -> None:

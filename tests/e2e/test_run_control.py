@@ -18,12 +18,20 @@ RESULT = notebook(
     """display({"application/vnd.labfunctions.result+json": {"rows": 2**70}}, raw=True)""",
 )
 TOKEN = notebook("import os", "print('the token is', os.environ['TOKEN'])")
+HIDDEN = {"TOKEN": "hunter2-hunter2", "WORD": "correct'horse"}
+LEAKS = notebook(
+    "import os\ntoken, word = os.environ['TOKEN'], os.environ['WORD']",
+    "print('the token is', token, [word])\nos.system('echo below Python: $TOKEN')",
+    """display({"application/vnd.labfunctions.result+json": {"at": token, "n": 1}}, raw=True)""",
+    "raise ValueError(f'{token} and {word}')",
+)
 NOTEBOOKS: dict[str, str | None] = {
     "hello.ipynb": HELLO,
     "gate.ipynb": GATE,
     "greedy.ipynb": GREEDY,
     "second.ipynb": SECOND_TIME,
     "token.ipynb": TOKEN,
+    "leaks.ipynb": LEAKS,
     "result.ipynb": RESULT,
 }
 
@@ -37,7 +45,7 @@ def lab(new_team: Callable[..., Team], new_repository: Callable[[str], Repositor
     team.apply(project(repository=repository.name))
     team.await_image(commit)
     team.apply(
-        inline_run("slow", "gate.ipynb", timeoutSeconds=6),
+        inline_run("slow", "gate.ipynb", timeoutSeconds=20),
         inline_run("slow-cell", "gate.ipynb", cellTimeoutSeconds=4),
         inline_run("nowhere", "hello.ipynb", nodeSelector={"no": "such"}, pendingTimeoutSeconds=12),
         inline_run("second", "second.ipynb", retries={"limit": 3, "backoff": {"duration": "1s"}}),
@@ -52,6 +60,16 @@ def lab(new_team: Callable[..., Team], new_repository: Callable[[str], Repositor
             },
         ),
         inline_run("result", "result.ipynb"),
+        secret("token", {"token": HIDDEN["TOKEN"]}),
+        secret("words", {"WORD": HIDDEN["WORD"]}),
+        inline_run(
+            "leaks",
+            "leaks.ipynb",
+            env=[
+                {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "token", "key": "token"}}}
+            ],
+            envFrom=[{"secretRef": {"name": "words"}}],
+        ),
         inline_run("no-secret", "token.ipynb", envFrom=[{"secretRef": {"name": "later"}}]),
     )
     return team
@@ -104,6 +122,28 @@ def test_a_missing_secret_is_named_and_the_run_starts_once_it_is_there(lab: Team
     text = printed(lab.read_notebook(ended))
     assert "the token is" in text
     assert "hunter2" not in text, "a secret's value is masked before it is stored"
+
+
+def test_what_a_notebook_tells_of_its_secrets_is_told_nowhere(lab: Team) -> None:
+    ended = lab.await_end("leaks")
+    assert "[masked] and [masked]" in condition(ended)["message"]
+    assert ended["status"]["failure"]["exception"]["message"] == "[masked] and [masked]"
+    assert ended["status"]["results"] == {"at": "[masked]", "n": 1}
+    names = ("notebook", "html", "result", "record")
+    stored = {n: lab.cluster.read_object(ended["status"]["outputs"][n]).decode() for n in names}
+    log = lab.log("leaks")
+    assert "the token is [masked]" in log
+    assert "below Python: [masked]" in log
+    assert "the token is [masked]" in stored["notebook"]
+    told = {
+        **stored,
+        "log": log,
+        "courier": lab.log("leaks", "courier"),
+        "objects": lab.kubectl("get", "runs,jobs,pods,events", "-o", "json"),
+        "operator": "\n".join(lab.cluster.operator_log("--since=10m")),
+    }
+    parts = ("hunter2", "horse")
+    assert [where for where, text in told.items() if any(p in text for p in parts)] == []
 
 
 def test_a_cancelled_run_keeps_what_it_has(lab: Team) -> None:
