@@ -14,6 +14,7 @@ from labfunctions_operator.errors import Denied, NotFound, Transient
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.resources import EVENTS
 from labfunctions_operator.reconcile.pods import PodEvent, is_over, pod_condition, starts_slowly
+from labfunctions_operator.reconcile.timing import START_GRACE
 from labfunctions_operator.reconcile.verdict import LOST_AFTER, asked_to_end
 
 # A pod whose image is on its node runs by then.
@@ -38,14 +39,16 @@ class Inquiry:
 
     async def refusal(self, namespace: str, jobs: Sequence[Object]) -> str | None:
         """Say why a Job gets no pod: quota, admission or limits are said in an Event only."""
-        events = await self._events(namespace, _newest(jobs), "reason=FailedCreate")
+        job = _newest(jobs)
+        if self._age(job) < START_GRACE:
+            return None
+        events = await self._events(namespace, job, "reason=FailedCreate")
         return str(events[-1].get("message", "")) if events else None
 
     async def start_event(self, namespace: str, pods: Sequence[Object]) -> PodEvent | None:
         """Say how far the start of the last pod has come, if that takes long."""
         pod = _newest(pods)
-        age = self._clock() - parse_time(pod["metadata"]["creationTimestamp"])
-        if age < SLOW_START or not starts_slowly(pod, NOTEBOOK):
+        if self._age(pod) < SLOW_START or not starts_slowly(pod, NOTEBOOK):
             return None
         events = await self._events(namespace, pod, "involvedObject.kind=Pod")
         telling = [e for e in events if e.get("reason") in _TELLING]
@@ -69,6 +72,9 @@ class Inquiry:
             return False
         # Kubernetes says Unknown of a node that has stopped to report; one in trouble says False.
         return pod_condition(found, "Ready").get("status") == "Unknown"
+
+    def _age(self, obj: Object) -> timedelta:
+        return self._clock() - parse_time(obj["metadata"]["creationTimestamp"])
 
     async def _events(self, namespace: str, about: Object, selector: str) -> list[Object]:
         uid = about["metadata"]["uid"]
