@@ -35,7 +35,7 @@ class Engine:
         self,
         reconcile: Callable[[Key], Awaitable[float | None]],
         *,
-        workers: int = 8,
+        workers: int = 16,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = random.random,
     ) -> None:
