@@ -207,7 +207,7 @@ class MortalOperator:
     async def read_past(self, namespace: str, name: str) -> None:
         """See what exists, and what a Backfill has to know before it does anything."""
         await self.look()
-        await self.reconcile(namespace, name, "Backfill")
+        await self.try_on(namespace, name, "Backfill")
         found = self._world.get(Key("Backfill", namespace, name))
         if found and "completionTime" not in found["status"]:
             await self._has_read.wait()
