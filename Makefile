@@ -72,7 +72,8 @@ test-servers: setup tools ## Chart, builder, runner, git and store, with the rea
 	@$(PYTEST) tests/chart tests/builder tests/runner tests/providers
 
 test-component: setup tools ## The operator against a real control plane with fake nodes
-	@$(PYTEST) tests/component
+	@$(PYTEST) tests/component --ignore tests/component/operator
+	@$(PYTEST) tests/component/operator -n 2 --dist loadfile
 
 test-e2e: setup ## The whole path on the local cluster
 	@$(PYTEST) tests/e2e
