@@ -137,7 +137,7 @@ class Connection:
                 async for line in response.content:
                     yield json.loads(line)
             finally:
-                response.close()
+                _tear(response)
         except aiohttp.SocketTimeoutError:
             return
         except (*_BROKEN, ValueError) as error:
@@ -167,6 +167,13 @@ class Connection:
         )
         response: aiohttp.ClientResponse = answer.response
         return response
+
+
+def _tear(response: aiohttp.ClientResponse) -> None:
+    """End a response at once: a goodbye of TLS would wait for the server, and nobody for it."""
+    if response.connection and response.connection.transport:
+        response.connection.transport.abort()
+    response.close()
 
 
 def _describe(error: BaseException) -> str:
