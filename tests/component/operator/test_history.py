@@ -13,7 +13,7 @@ from .objects import project, run, workflow
 from .process import Footprint
 
 WRITERS = 8
-MANY = 1000
+MANY = 300
 YEARLY = {"schedule": "0 0 1 1 *"}
 RECORDED = {
     "type": "Recorded",
@@ -139,7 +139,7 @@ def test_a_run_without_time_to_live_is_counted_before_it_goes(
     assert past.counted() == (1, 0)
 
 
-def test_a_thousand_go_in_batches(
+def test_many_go_in_batches(
     bench: Bench, repository: Repository, control_plane: ControlPlane
 ) -> None:
     bench.create(project(bench.namespace, repository.url))
