@@ -13,6 +13,7 @@ from typing import Any, Self
 from dev.cluster.binaries import executable
 from dev.cluster.command import run, succeeds
 from dev.cluster.errors import ClusterError
+from dev.cluster.progress import wait_for
 
 FORWARD_SECONDS = 30
 
@@ -55,6 +56,11 @@ class Kubectl:
     def apply(self, manifests: str) -> None:
         """Apply manifests, server-side."""
         self.run("apply", "--server-side", "--force-conflicts", "-f", "-", text=manifests)
+
+    def await_kinds(self, *crds: str) -> None:
+        """Wait until custom kinds are served; `wait` itself fails while a new one has no status."""
+        probe = ("wait", "--for=condition=Established", *crds, "--timeout=3s")
+        wait_for("custom kinds to be served", lambda: self.succeeds(*probe), seconds=30)
 
     @contextmanager
     def forwarded_port(self, namespace: str, target: str, port: int) -> Iterator[int]:

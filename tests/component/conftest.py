@@ -52,9 +52,7 @@ def kubectl(control_plane: ControlPlane) -> Kubectl:
 @pytest.fixture(scope="session")
 def _probe_kind(kubectl: Kubectl) -> Iterator[None]:
     kubectl.apply(PROBE_CRD)
-    kubectl.run(
-        "wait", "--for=condition=Established", "crd/probes.test.labfunctions.io", "--timeout=20s"
-    )
+    kubectl.await_kinds("crd/probes.test.labfunctions.io")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(resources._BY_KIND, (PROBES.api_version, PROBES.kind), PROBES)
         yield

@@ -54,7 +54,7 @@ def _machine_kinds(kubectl: Kubectl) -> Iterator[None]:
             MACHINE_CRD.format(kind=kind, version=version, singular=singular, plural=f"{singular}s")
         )
     crds = [f"crd/{kind.lower()}s.cluster.x-k8s.io" for kind in KINDS]
-    kubectl.run("wait", "--for=condition=Established", *crds, "--timeout=20s")
+    kubectl.await_kinds(*crds)
     yield
     kubectl.run("delete", *crds)
 

@@ -26,7 +26,7 @@ def installed(kubectl: Kubectl, crd: Path) -> Iterator[None]:
     """Serve CapacityBuffers for a while."""
     kubectl.run("create", "-f", str(crd))
     try:
-        kubectl.run("wait", "--for=condition=Established", CRD, "--timeout=20s")
+        kubectl.await_kinds(CRD)
         yield
     finally:
         kubectl.run("delete", CRD)

@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="package")
 def api(control_plane: ControlPlane, kubectl: Kubectl) -> Iterator[Api]:
     kubectl.run("apply", "--server-side", "-f", str(process.ROOT / "crds"))
-    kubectl.run("wait", "--for=condition=Established", "crd", "--all", "--timeout=20s")
+    kubectl.await_kinds("crd", "--all")
     api = Api(control_plane.server, control_plane.pki)
     yield api
     api.close()

@@ -31,7 +31,7 @@ def definitions(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> I
     files = [Path(found["Dir"]) / DEFINITIONS.format(kind) for kind in KINDS]
     kubectl.apply("---\n".join(file.read_text() for file in files))
     names = [f"crd/{kind}.monitoring.coreos.com" for kind in KINDS]
-    kubectl.run("wait", "--for=condition=Established", *names, "--timeout=20s")
+    kubectl.await_kinds(*names)
     yield
     kubectl.run("delete", *names)
 
