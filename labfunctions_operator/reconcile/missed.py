@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from labfunctions_operator.api.conditions import MESSAGE_LIMIT
-from labfunctions_operator.api.notification import MissedDelivery, Notifications, Target
+from labfunctions_operator.api.notification import MissedDelivery, Target
 from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.api.types import Condition
@@ -21,6 +21,7 @@ from labfunctions_operator.reconcile.notify import (
     failures,
     whole_targets,
     with_notified,
+    words_of,
 )
 from labfunctions_operator.reconcile.plan import Event
 
@@ -87,7 +88,9 @@ def tell_missed(
     after = [_with_outcome(delivery, outcomes.get(mark(delivery)), now) for delivery in before]
     events = failures(before, after)
     if skipped:
-        after = _with_news(after, skipped, *_words(workflow, project), now)
+        words = words_of(workflow, project)
+        targets = whole_targets(words.on_missed, project)
+        after = _with_news(after, skipped, targets, timedelta(seconds=words.group_seconds), now)
     if not after:
         rest = [c for c in conditions if c.type != NOTIFIED]
         return Told(deliveries=None, conditions=rest, events=events)
@@ -117,15 +120,6 @@ def _with_outcome(
         message=outcome.message and outcome.message[:MESSAGE_LIMIT],
         time=rfc3339(now),
     )
-
-
-def _words(workflow: Workflow, project: Project | None) -> tuple[list[Target], timedelta]:
-    words = workflow.spec.notifications
-    if words is None and project:
-        words = project.spec.defaults.notifications
-    words = words or Notifications()
-    quiet = timedelta(seconds=words.group_seconds)
-    return whole_targets(words.on_missed, project), quiet
 
 
 def _with_news(

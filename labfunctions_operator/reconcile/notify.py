@@ -54,11 +54,17 @@ def in_force(words: Notifications | None, project: Project | None) -> NotifyPlan
     return plan if plan.on_success or plan.on_failure or plan.on_recovered else None
 
 
+def words_of(workflow: Workflow, project: Project | None) -> Notifications:
+    """Return who is to be told of a Workflow: what it says itself, else what its Project does."""
+    default = project.spec.defaults.notifications if project else None
+    return workflow.spec.notifications or default or Notifications()
+
+
 def with_unknown_targets(
     conditions: list[Condition], workflow: Workflow, project: Project, now: datetime
 ) -> list[Condition]:
     """Say on a Workflow, before any Run of it ends, that it names targets which are not there."""
-    words = workflow.spec.notifications or project.spec.defaults.notifications or Notifications()
+    words = words_of(workflow, project)
     named = {target.name for target in project.spec.notification_targets}
     lists = (words.on_success, words.on_failure, words.on_missed, words.on_recovered)
     unknown = {str(e) for entries in lists for e in entries if not e.media and e.name not in named}
