@@ -35,9 +35,11 @@ logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 600
 RETRY_SECONDS = 5.0
+# Followed only where they are ours.
+CHILDREN = (JOBS, CRON_JOBS, PODS)
 # A burst of Runs and pods is counted once.
 _DEBOUNCE = 1.0
-_OURS = f"{PART_OF}=labfunctions,{MANAGED_BY}=labfunctions-operator"
+OURS = f"{PART_OF}=labfunctions,{MANAGED_BY}=labfunctions-operator"
 
 
 class Operator:
@@ -69,8 +71,8 @@ class Operator:
         )
         self._metrics_server = MetricsServer(parts.metrics.registry)
         self._informers = [
-            Informer(client, resource, self._world.caches[resource.kind], self._changed, _OURS)
-            for resource in (JOBS, CRON_JOBS, PODS)
+            Informer(client, resource, self._world.caches[resource.kind], self._changed, OURS)
+            for resource in CHILDREN
         ]
         if settings.autoscaling.enabled:
             nodes = self._world.caches["Node"]

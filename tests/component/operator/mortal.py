@@ -9,18 +9,15 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from labfunctions_operator.controllers.operator import _OURS as OURS
+from labfunctions_operator.controllers.operator import CHILDREN, OURS
 from labfunctions_operator.controllers.wiring import Parts
 from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.failures import Conflict
 from labfunctions_operator.kube.resources import (
     BACKFILLS,
-    CRON_JOBS,
-    JOBS,
     NODE_GROUPS,
     NODES,
-    PODS,
     PROJECTS,
     RUNS,
     WORKFLOWS,
@@ -31,8 +28,6 @@ from labfunctions_operator.reconcile.plan import Key
 from labfunctions_operator.settings import Settings
 
 from .api import Api, Object
-
-CHILDREN = (JOBS, CRON_JOBS, PODS)
 
 
 class Died(BaseException):

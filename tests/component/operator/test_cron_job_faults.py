@@ -77,9 +77,7 @@ async def test_killed_at_any_write(theatre: Theatre, client: Client, fate: Fate)
     await theatre.hire(client).settle(theatre.namespace, "wine", "Project")
     for lives in range(5):
         name = f"killed-{lives}"
-        theatre.create(name, **times)
-        theatre.set(-0.5)
-        await theatre.hire(client).settle(theatre.namespace, name)
+        await theatre.open(client, name, **times)
         deaths = 0
         for minutes in sorted({*SWITCHES, *(n + 0.1 for n in range(LAST + 1))}):
             theatre.set(minutes)

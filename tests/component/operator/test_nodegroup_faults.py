@@ -200,15 +200,21 @@ def risky(
     return client
 
 
+def asg(theatre: Theatre, account: Account, name: str) -> Group:
+    """Create an Auto Scaling group, and the NodeGroup for it."""
+    name = account.add_group(name, high=3)
+    provider = {"awsAutoScalingGroup": {"name": name, "region": REGION}}
+    return Group(theatre, name, provider=provider)
+
+
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("fate", Fate)
 async def test_bounds_come_back(
     theatre: Theatre, risky: MortalClient, account: Account, fate: Fate
 ) -> None:
     for lives in range(7):
-        name = account.add_group(f"{theatre.namespace}-{fate}-{lives}", high=3)
-        provider = {"awsAutoScalingGroup": {"name": name, "region": REGION}}
-        group = Group(theatre, name, provider=provider)
+        group = asg(theatre, account, f"{theatre.namespace}-{fate}-{lives}")
+        name = group.name
         await group.act(risky, lives, fate, SOON)
         group.ask()
         await group.act(risky, lives, fate, SOON)
@@ -232,9 +238,8 @@ async def test_a_raise_that_was_cut_short_is_taken_back(
 ) -> None:
     """The Runs end while no operator is there; a raise has its end on it from the beginning."""
     for lives in range(6):
-        name = account.add_group(f"{theatre.namespace}-{fate}-{lives}", high=3)
-        provider = {"awsAutoScalingGroup": {"name": name, "region": REGION}}
-        group = Group(theatre, name, provider=provider)
+        group = asg(theatre, account, f"{theatre.namespace}-{fate}-{lives}")
+        name = group.name
         await group.act(risky, 9, fate, SOON)
         group.ask()
         theatre.clock.now = datetime.now(UTC) + SOON

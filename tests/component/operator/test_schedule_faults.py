@@ -33,9 +33,7 @@ async def test_killed_at_any_write(
     ends = []
     for lives in range(6):
         name = f"killed-{lives}"
-        theatre.create(name, concurrencyPolicy=policy, catchUp={"policy": "All"})
-        theatre.set(-0.5)
-        await theatre.hire(client).settle(theatre.namespace, name)
+        await theatre.open(client, name, concurrencyPolicy=policy, catchUp={"policy": "All"})
         for minutes in (0.1, 3.1):
             theatre.set(minutes)
             has_died = await theatre.kill(client, lives, fate, name)
@@ -52,9 +50,7 @@ async def test_killed_at_any_write_while_runs_end_and_go(
 ) -> None:
     for lives in range(4):
         name = f"killed-{lives}"
-        theatre.create(name, successfulRunsHistoryLimit=0, failedRunsHistoryLimit=0)
-        theatre.set(-0.5)
-        await theatre.hire(client).settle(theatre.namespace, name)
+        await theatre.open(client, name, successfulRunsHistoryLimit=0, failedRunsHistoryLimit=0)
         for minutes in range(4):
             theatre.set(minutes + 0.1)
             await theatre.kill(client, lives, fate, name)
@@ -78,9 +74,7 @@ async def test_killed_at_any_write_and_the_clock_steps(
     """The next operator works at another time, until its clock is set right."""
     for lives in range(4):
         name = f"killed-{lives}"
-        theatre.create(name, catchUp={"policy": "All"})
-        theatre.set(-0.5)
-        await theatre.hire(client).settle(theatre.namespace, name)
+        await theatre.open(client, name, catchUp={"policy": "All"})
         for minutes in (0.1, 3.1):
             theatre.set(minutes)
             await theatre.kill(client, lives, fate, name, step=step)
@@ -121,9 +115,7 @@ async def test_two_operators(theatre: Theatre, client: MortalClient) -> None:
 async def test_two_operators_of_which_one_sees_nothing_new(
     theatre: Theatre, client: MortalClient, policy: str, made: list[int]
 ) -> None:
-    theatre.create(concurrencyPolicy=policy, catchUp={"policy": "All"})
-    theatre.set(-0.5)
-    await theatre.hire(client).settle(theatre.namespace, "report")
+    await theatre.open(client, concurrencyPolicy=policy, catchUp={"policy": "All"})
     for minutes in (0.1, 3.1):
         blind = theatre.hire(client)
         await blind.look()
@@ -200,9 +192,7 @@ async def test_edit_suspend_and_resume_run_nothing_of_before(
 ) -> None:
     for lives in range(3):
         name = f"killed-{lives}"
-        theatre.create(name, catchUp={"policy": "All"})
-        theatre.set(-0.5)
-        await theatre.hire(client).settle(theatre.namespace, name)
+        await theatre.open(client, name, catchUp={"policy": "All"})
         for minutes, spec in (
             (2.5, {"suspend": True}),
             (5.5, {"suspend": False}),

@@ -36,6 +36,12 @@ class Theatre:
         spec = {"schedule": "* * * * *", "startAt": f"{self.tick:%Y-%m-%dT%H:%M:%SZ}", **spec}
         self.api.create(workflow(self.namespace, name, **spec))
 
+    async def open(self, client: MortalClient, name: str = "report", **spec: object) -> None:
+        """Create such a Workflow, and let an operator see it half a minute before its tick."""
+        self.create(name, **spec)
+        self.set(-0.5)
+        await self.hire(client).settle(self.namespace, name)
+
     def set(self, minutes: float) -> None:
         self.clock.set(minutes, after=self.tick)
 
