@@ -36,16 +36,20 @@ class Prometheus:
         }
 
     def is_up(self) -> bool:
+        # It listens before its storage is opened, and answers 503 in between.
         try:
-            return bool(self.query("up == 1"))
+            return self._request("-/ready").status == 200 and bool(self.query("up == 1"))
         except urllib3.exceptions.HTTPError:
             return False
 
     def _get(self, what: str, **fields: str) -> Any:
-        with urllib3.PoolManager(retries=False, timeout=5) as pool:
-            answer = pool.request("GET", f"{self._url}/api/v1/{what}", fields=fields)
+        answer = self._request(f"api/v1/{what}", **fields)
         assert answer.status == 200, answer.data
         return answer.json()["data"]
+
+    def _request(self, path: str, **fields: str) -> urllib3.BaseHTTPResponse:
+        with urllib3.PoolManager(retries=False, timeout=5) as pool:
+            return pool.request("GET", f"{self._url}/{path}", fields=fields)
 
 
 @pytest.fixture
