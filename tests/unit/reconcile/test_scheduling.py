@@ -468,3 +468,13 @@ def test_ticks_before_its_first_status_are_counted_whoever_dies(policy: str, liv
         world.settle()
         ends.append((world.status, world.made))
     assert ends[0] == ends[1]
+
+
+def test_a_schedule_whose_last_tick_is_still_to_be_run_has_not_ended() -> None:
+    world = WorkflowWorld(now=NOW - timedelta(seconds=30), schedule=MINUTELY, endAt=stamp(10))
+    world.pass_time(50)
+    world.step()
+    assert world.condition("Scheduled") == ("True", "Scheduled", f"next at {stamp()}")
+    assert world.settle() == [f"create {FIRST}", "status"]
+    assert world.condition("Scheduled")[:2] == ("False", "Ended")
+    assert "nextScheduleTime" not in world.status

@@ -1,0 +1,164 @@
+"""Which ticks of a Workflow's schedule get a Run now, and why others get none."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from labfunctions_operator.api.conditions import find_condition
+from labfunctions_operator.api.schedule import MAX_ACTIVE, ScheduleRecord, ScheduleSpec
+from labfunctions_operator.api.times import parse_time, rfc3339
+from labfunctions_operator.api.workflow import Workflow
+from labfunctions_operator.errors import InvalidSpec
+from labfunctions_operator.reconcile.ledger import Ledger
+from labfunctions_operator.reconcile.missed import Skipped
+from labfunctions_operator.reconcile.plan import Problem
+from labfunctions_operator.reconcile.schedule import LOOK_BACK, ON_TIME, Due, due
+from labfunctions_operator.reconcile.timetable import timetable
+
+SCHEDULED = "Scheduled"
+MISSED, ALREADY_ACTIVE, TOO_MANY = "MissedSchedule", "RunAlreadyActive", "TooManyActive"
+LATE = "Late"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticks:
+    """What is done about the ticks of this moment.
+
+    Attributes:
+        run: Those that get a Run now.
+        missed: How many got none, and never will.
+        settled: Up to when none is left to decide about; None if that did not change.
+        last: The last tick that has come, if it has a Run.
+        next: The next tick that gets one.
+        wake: When to look again.
+        why: Why there are none to come, or the last one got no Run: reason and message.
+        is_over: Whether there are none to come.
+        skipped: The missed ones, if that is news.
+    """
+
+    run: tuple[datetime, ...] = ()
+    missed: int = 0
+    settled: datetime | None = None
+    last: datetime | None = None
+    next: datetime | None = None
+    wake: datetime | None = None
+    why: Problem | None = None
+    is_over: bool = False
+    skipped: Skipped | None = None
+
+
+def decide_ticks(
+    workflow: Workflow,
+    record: ScheduleRecord,
+    ledger: Ledger,
+    now: datetime,
+    handed_over: datetime | None,
+) -> Ticks:
+    """Decide which of a schedule's ticks get a Run now.
+
+    Args:
+        workflow: As stored.
+        record: Since when the schedule as it is now counts.
+        ledger: What became of its Runs.
+        now: The time.
+        handed_over: Ticks later than this are a CronJob's; None if none are.
+    """
+    spec, meta = workflow.spec, workflow.metadata
+    if stopped := _stopped(spec, record.runs):
+        return Ticks(why=stopped, is_over=True)
+    try:
+        table = timetable(spec, parse_time(meta.creation_timestamp or rfc3339(now)))
+    except InvalidSpec as error:
+        return Ticks(why=Problem(reason="InvalidSpec", message=str(error)), is_over=True)
+    identity = f"{meta.namespace}/{meta.name}"
+    since = parse_time(record.since)
+    if handed_over is None or handed_over > now:
+        found = due(spec, table, identity, since, now, ledger.ticks)
+        return _admit(workflow, record, ledger, found)
+    # Those before the CronJob's last one that have no Run are not made up for.
+    until = max(handed_over, *(tick for tick in ledger.ticks if tick <= now), min(since, now))
+    found = due(spec, table, identity, since, until, ledger.ticks)
+    return _awaited(workflow, ledger, _admit(workflow, record, ledger, found), now)
+
+
+def put_off(ticks: Ticks, now: datetime) -> Ticks:
+    """Leave ticks for the next look.
+
+    Until a status says since when the schedule counts, a Run is the only sign of that: whoever
+    made one and died would have the ticks before it forgotten.
+    """
+    return Ticks(next=ticks.run[0] if ticks.run else ticks.next, wake=now)
+
+
+def _stopped(spec: ScheduleSpec, runs: int) -> Problem | None:
+    if not spec.is_scheduled:
+        return Problem(reason="NoSchedule", message="it has neither schedule nor interval any more")
+    if spec.suspend:
+        return Problem(reason="Suspended", message="suspended by spec.suspend")
+    if spec.repeat is not None and runs >= spec.repeat:
+        return Problem(reason="Ended", message=f"it made {runs} Runs, as spec.repeat says")
+    return None
+
+
+def _awaited(workflow: Workflow, ledger: Ledger, ticks: Ticks, now: datetime) -> Ticks:
+    """Say so when the CronJob has made no Job for its next tick in time."""
+    if ticks.next is None:
+        return ticks
+    late = ticks.next + ON_TIME
+    if now < late:
+        return replace(ticks, wake=late)
+    if ticks.why or (workflow.spec.concurrency_policy == "Forbid" and ledger.live):
+        return replace(ticks, wake=None)
+    message = f"CronJob {workflow.metadata.name} has made no Job for {rfc3339(ticks.next)} yet"
+    return replace(ticks, wake=None, why=Problem(reason=LATE, message=message))
+
+
+def _admit(workflow: Workflow, record: ScheduleRecord, ledger: Ledger, found: Due) -> Ticks:
+    """Let as many ticks start as the policy and the bounds allow."""
+    spec = workflow.spec
+    room = MAX_ACTIVE - len(ledger.live)
+    reason, message = (
+        TOO_MANY,
+        f"{len(ledger.live)} Runs of the schedule are live, which is the limit",
+    )
+    if spec.concurrency_policy == "Forbid" and ledger.live:
+        room = 0
+        reason = ALREADY_ACTIVE
+        message = f"Run {ledger.live[-1].name} is live and spec.concurrencyPolicy is Forbid"
+    run = found.run[: max(0, room)]
+    refused = found.run[len(run) :]
+    if spec.repeat is not None:
+        run = run[: spec.repeat - record.runs]
+    missed = [*found.missed, *refused]
+    result = Ticks(
+        run=run,
+        missed=len(missed),
+        settled=found.settled,
+        last=found.settled if found.settled in {*run, *ledger.ticks} else None,
+        next=found.next,
+        wake=found.wake,
+    )
+    if spec.repeat is not None and record.runs + len(run) >= spec.repeat:
+        result = replace(result, next=None, wake=None)
+    if refused:
+        text = f"the tick of {rfc3339(refused[-1])} got no Run: {message}"
+    elif missed:
+        count = f"more than {LOOK_BACK}" if found.more else str(len(missed))
+        reason, message = MISSED, "the scheduler was away or late"
+        text = f"{count} ticks up to {rfc3339(missed[-1])} got no Run: {message}"
+    else:
+        return result
+    why = Problem(reason=reason, message=text) if refused or not result.last else None
+    skipped = Skipped(
+        reason=reason,
+        message=text,
+        cause=message,
+        due=(refused or missed)[-1],
+        count=len(missed),
+    )
+    return replace(result, why=why, skipped=_news(workflow, why, skipped))
+
+
+def _news(workflow: Workflow, why: Problem | None, skipped: Skipped) -> Skipped | None:
+    """Tell of the first tick of several in turn that get no Run for the same reason."""
+    old = find_condition(workflow.status.conditions, SCHEDULED)
+    return None if why and old and old.reason == why.reason else skipped
