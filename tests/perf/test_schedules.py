@@ -21,6 +21,8 @@ from tests.component.operator.process import OperatorProcess
 from tests.component.operator.scrape import Scrape
 from tests.providers.provider_servers import Repository
 
+from .scraping import process_value
+
 COUNT = int(os.environ.get("BENCH_COUNT", "1000"))
 PRESENT = int(os.environ.get("BENCH_PRESENT", "5000"))
 TICKS = int(os.environ.get("BENCH_TICKS", "2"))
@@ -81,7 +83,9 @@ def report_cost(before: Scrape, after: Scrape) -> None:
     def spent(name: str, **labels: str) -> str:
         return f"{(after.value(name, **labels) - before.value(name, **labels)) / TICKS:.0f}"
 
-    cpu = (process(after, "cpu_seconds_total") - process(before, "cpu_seconds_total")) / TICKS
+    cpu = (
+        process_value(after, "cpu_seconds_total") - process_value(before, "cpu_seconds_total")
+    ) / TICKS
     verbs = ("create", "patch_status", "get", "list", "delete")
     requests = (f"{verb} {spent('api_requests_total', verb=verb)}" for verb in verbs)
     kinds = ("Workflow", "Run")
@@ -89,11 +93,7 @@ def report_cost(before: Scrape, after: Scrape) -> None:
     print(f"a tick: {cpu:.1f} s of the operator's CPU")
     print(f"        requests: {', '.join(requests)}")
     print(f"        reconciliations: {', '.join(reconciles)}")
-    print(f"memory: {process(after, 'resident_memory_bytes') / 2**20:.0f} MiB")
-
-
-def process(scrape: Scrape, name: str) -> float:
-    return scrape.series[f"process_{name}", frozenset()]
+    print(f"memory: {process_value(after, 'resident_memory_bytes') / 2**20:.0f} MiB")
 
 
 def create_all(api: Api, manifests: Iterable[Object]) -> None:

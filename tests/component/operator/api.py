@@ -38,7 +38,7 @@ class ApiError(Exception):
         self.code = code
 
 
-def until(look: Callable[[], T | None], what: str, *, seconds: float = 15) -> T:
+def until(look: Callable[[], T | None], what: str, *, seconds: float = 30) -> T:
     """Call `look` until it returns something true, and return that."""
     deadline = time.monotonic() + seconds
     while True:

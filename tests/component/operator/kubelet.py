@@ -57,7 +57,7 @@ class Kubelet:
         self._stopping.set()
         self._heart.join()
 
-    def pod(self, namespace: str, *, seconds: float = 15, **labels: str) -> Object:
+    def pod(self, namespace: str, *, seconds: float = 30, **labels: str) -> Object:
         """Wait for a pod with these labels of ours that is bound and has not started."""
         selector = ",".join(f"labfunctions.io/{k}={v}" for k, v in labels.items())
 

@@ -8,6 +8,30 @@ from .api import Object
 API_VERSION = "labfunctions.io/v1alpha1"
 IMAGE = "registry.test/analysis@sha256:" + "1" * 64
 READY_MADE = {"name": "default", "image": IMAGE}
+# The status of a Run of the past, with nothing left to do.
+FINISHED = {
+    "phase": "Succeeded",
+    "observedGeneration": 1,
+    "completionTime": "2026-01-01T00:00:00Z",
+    "conditions": [
+        {
+            "type": "Succeeded",
+            "status": "True",
+            "reason": "Succeeded",
+            "message": "3 of 3 cells ran",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+            "observedGeneration": 1,
+        },
+        {
+            "type": "Recorded",
+            "status": "True",
+            "reason": "Stored",
+            "message": "run.json is in the store",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+            "observedGeneration": 1,
+        },
+    ],
+}
 
 
 def project(namespace: str, url: str, name: str = "wine", **spec: Any) -> Object:

@@ -6,35 +6,12 @@ from dev.cluster.controlplane import ControlPlane
 from tests.providers.provider_servers import Repository
 
 from .bench import Bench
-from .objects import inline_run, project, run
+from .objects import FINISHED, inline_run, project, run
 from .process import Footprint
 
 COUNT = 2000
 WRITERS = 8
 SERIES = 400
-FINISHED = {
-    "phase": "Succeeded",
-    "observedGeneration": 1,
-    "completionTime": "2026-01-01T00:00:00Z",
-    "conditions": [
-        {
-            "type": "Succeeded",
-            "status": "True",
-            "reason": "Succeeded",
-            "message": "3 of 3 cells ran",
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
-            "observedGeneration": 1,
-        },
-        {
-            "type": "Recorded",
-            "status": "True",
-            "reason": "Stored",
-            "message": "run.json is in the store",
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
-            "observedGeneration": 1,
-        },
-    ],
-}
 
 
 def test_start_beside_many_finished_runs_writes_nothing(
