@@ -148,7 +148,9 @@ class Reconcilers:
     async def _project(self, key: Key, obj: Object) -> Plan:
         project = parse(Project, obj)
         wait = None
-        if not project.spec.suspend:
+        if project.spec.suspend:
+            self._sources.pause(key)
+        else:
             wait = self._sources.follow(key, project)
         seen = ProjectObserved(
             source=self._sources.view(key),

@@ -90,6 +90,13 @@ class SourceTracker(Readers[_Reading]):
             )
         return None if reading.task else max(0.1, reading.due - self._clock())
 
+    def pause(self, key: Key) -> None:
+        """Give up a reading that is under way: its result is not wanted any more."""
+        reading = self._readings.get(key)
+        if reading and reading.task:
+            reading.task.cancel()
+            reading.task = None
+
     async def _read(self, key: Key, project: Project, reading: _Reading) -> None:
         git = project.spec.source.git
         interval = parse_duration(git.interval).total_seconds()
