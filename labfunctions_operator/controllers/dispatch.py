@@ -38,8 +38,9 @@ from labfunctions_operator.desired.starter import creator, is_by_request
 from labfunctions_operator.desired.tail import tail_of
 from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
 from labfunctions_operator.kube.client import KubeClient
-from labfunctions_operator.providers.notify import discord, email, slack, template, webhook
+from labfunctions_operator.providers.notify import discord, email, slack, webhook
 from labfunctions_operator.providers.notify.gate import Gate, Undeliverable
+from labfunctions_operator.providers.notify.template import Renderer
 from labfunctions_operator.providers.store import Store
 from labfunctions_operator.settings import NotificationSettings
 
@@ -73,6 +74,7 @@ class Dispatch:
         self._store = store
         self._settings = settings
         self._clock = clock
+        self._renderer = Renderer()
         # Of its own: a store that does not answer must not take the threads of all others.
         self._threads = ThreadPoolExecutor(LOOK_UPS, thread_name_prefix="notify-store")
 
@@ -94,7 +96,7 @@ class Dispatch:
         tool = await self._creator(run)
         message = run_message(run, event, tool=tool, links=links, tail=tail, runs=runs, count=count)
         plan = run.status.snapshot.notify if run.status.snapshot else None
-        return await _in_own_words(message, plan.template if plan else None)
+        return await self._in_own_words(message, plan.template if plan else None)
 
     async def write_missed(
         self, workflow: Workflow, delivery: MissedDelivery, own: Template | None
@@ -106,7 +108,22 @@ class Dispatch:
             delivery: Which, and why.
             own: How its Project words messages.
         """
-        return await _in_own_words(missed_message(workflow, delivery), own)
+        return await self._in_own_words(missed_message(workflow, delivery), own)
+
+    async def _in_own_words(self, message: Message, own: Template | None) -> Message:
+        """Let a Project's template replace title and text; where it fails, say that instead."""
+        sources = {n: s for n in ("title", "text") if own and (s := getattr(own, n))}
+        if not sources:
+            return message
+        variables = {**render.json_body(message), "facts": dict(message.facts)}
+        try:
+            said = await self._renderer.render(sources, variables)
+        except Undeliverable as error:
+            summary = f"{message.summary} ({error})"
+            return replace(message, summary=one_line(summary, TEXT_LIMIT))
+        text = cut(clean(said.get("text", "")).strip(), TEXT_LIMIT) or None
+        title = one_line(said.get("title", ""), 150) or message.title
+        return replace(message, title=title, text=text)
 
     async def _creator(self, run: Run) -> str | None:
         """Ask what created a Run, as the caches do not keep that."""
@@ -231,18 +248,3 @@ class Dispatch:
             return Link(label=label, url=uri)
         until = rfc3339(self._clock() + timedelta(seconds=life))
         return Link(label=label, url=url, expires=until)
-
-
-async def _in_own_words(message: Message, own: Template | None) -> Message:
-    """Let a Project's template replace title and text; where it fails, that is said instead."""
-    sources = {n: s for n in ("title", "text") if own and (s := getattr(own, n))}
-    if not sources:
-        return message
-    variables = {**render.json_body(message), "facts": dict(message.facts)}
-    try:
-        said = await template.render(sources, variables)
-    except Undeliverable as error:
-        summary = f"{message.summary} ({error})"
-        return replace(message, summary=one_line(summary, TEXT_LIMIT))
-    text = cut(clean(said.get("text", "")).strip(), TEXT_LIMIT) or None
-    return replace(message, title=one_line(said.get("title", ""), 150) or message.title, text=text)

@@ -11,7 +11,7 @@ from labfunctions_operator.providers.notify.gate import Undeliverable
 
 
 async def text(source: str, **variables: object) -> str:
-    return (await template.render({"text": source}, variables))["text"]
+    return (await template.Renderer().render({"text": source}, variables))["text"]
 
 
 async def test_a_template_says_what_it_was_given() -> None:
@@ -30,11 +30,12 @@ async def test_a_template_says_what_it_was_given() -> None:
         "{% include '/etc/passwd' %}",
         "{{ 1/0 }}",
         "{{ range(10**9) | list }}",
+        "{{ ('x' * (size * 100)) | length }}",
     ],
 )
 async def test_what_is_wrong_or_not_allowed_is_said(source: str) -> None:
     with pytest.raises(Undeliverable, match="the template fails: "):
-        await text(source, output=[])
+        await text(source, output=[], size=2**20)
 
 
 @pytest.mark.timeout(20)
@@ -67,6 +68,22 @@ async def test_what_never_ends_or_never_fits_is_stopped_and_stalls_nobody(source
 async def test_output_is_cut() -> None:
     source = "{% for a in range(9999) %}{{ 'x' * 100 }}{% endfor %}"
     assert len(await text(source)) == 16 * 1024
+
+
+async def test_one_template_is_rendered_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "alone.py"
+    program.write_text(
+        "import os, time\n"
+        f"os.mkdir({str(tmp_path / 'busy')!r})\n"
+        "time.sleep(0.1)\n"
+        f"os.rmdir({str(tmp_path / 'busy')!r})\n"
+        "print('{\"rendered\": {}}')\n"
+    )
+    monkeypatch.setattr(template, "SANDBOX", program)
+    renderer = template.Renderer()
+    await asyncio.gather(*(renderer.render({}, {}) for _ in range(4)))
 
 
 def test_the_sandbox_knows_nothing_of_the_operator() -> None:
