@@ -249,6 +249,8 @@ class Delivery(Model):
     """Why it could not be sent."""
     time: str | None = None
     """When it was sent or given up."""
+    not_before: Timestamp | None = None
+    """Held back until then, to be one message with what follows."""
 
 
 class MissedDelivery(Delivery):
@@ -263,8 +265,6 @@ class MissedDelivery(Delivery):
     """That of the Event."""
     cause: str
     """Why they got no Run, in one line."""
-    not_before: Timestamp | None = None
-    """Held back until then, to be one message with what follows."""
     time: Timestamp | None = None
 
 

@@ -4,11 +4,11 @@ import random
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
-from labfunctions_operator.api.notification import Delivery, Event, MissedDelivery, Template
+from labfunctions_operator.api.notification import Delivery, MissedDelivery, Template
 from labfunctions_operator.api.run import Run
 from labfunctions_operator.api.times import parse_time
 from labfunctions_operator.api.workflow import Workflow
@@ -139,7 +139,7 @@ class Notifier:
         self._report(hand)
 
     def _enqueue(self, hand: _Hand, place: int, delivery: Delivery, run: Run) -> None:
-        wait = self._group_wait(delivery.event, run)
+        wait = max(self._held(delivery), GROUP_MINIMUM) if delivery.not_before else 0.0
         group = _alike(run) if wait else None
         if group:
             for other in self._post.waiting(hand.key.namespace, delivery.target):
@@ -171,9 +171,7 @@ class Notifier:
         template: Template | None,
         last_try: float | None,
     ) -> Parcel:
-        due = self._clock()
-        if delivery.not_before:
-            due += max(0.0, (parse_time(delivery.not_before) - self._now()).total_seconds())
+        due = self._clock() + self._held(delivery)
         return Parcel(
             target=delivery.target,
             event=delivery.event,
@@ -183,14 +181,11 @@ class Notifier:
             members=[],
         )
 
-    def _group_wait(self, event: Event, run: Run) -> float:
-        """Return the seconds to wait for more failures alike."""
-        plan = run.status.snapshot.notify if run.status.snapshot else None
-        seconds = plan.group_seconds if plan and event == "Failed" else 0
-        if not seconds or not run.status.completion_time:
+    def _held(self, delivery: Delivery) -> float:
+        """Return the seconds that a message is still held back."""
+        if not delivery.not_before:
             return 0.0
-        due = parse_time(run.status.completion_time) + timedelta(seconds=seconds)
-        return min(max((due - self._now()).total_seconds(), GROUP_MINIMUM), float(seconds))
+        return max(0.0, (parse_time(delivery.not_before) - self._now()).total_seconds())
 
     def _report(self, hand: _Hand) -> None:
         """Have outcomes put on record, in one write for all that is sent at the first try."""
@@ -218,7 +213,9 @@ def _withdraw(hand: _Hand, wanted: Mapping[str, MissedDelivery]) -> dict[str, fl
 
 def _alike(run: Run) -> tuple[str, ...]:
     """Tell apart failures that go into one message."""
-    snapshot, failure = run.status.snapshot, run.status.failure
-    assert snapshot is not None
+    snapshot, failure, spec = run.status.snapshot, run.status.failure, run.spec
     reason = failure.reason if failure else ""
-    return snapshot.project, snapshot.workflow or "", snapshot.notebook or "", reason
+    if snapshot:
+        return snapshot.project, snapshot.workflow or "", snapshot.notebook or "", reason
+    project, workflow = (ref.name if ref else "" for ref in (spec.project_ref, spec.workflow_ref))
+    return project, workflow, spec.notebook or spec.from_run or "", reason

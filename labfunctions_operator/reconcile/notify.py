@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import ValidationError
@@ -110,7 +110,7 @@ def announce(
     told = status.snapshot.notify if status.snapshot else _unstarted(run, workflow, project)
     if told is None or status.phase is None:
         return plan
-    deliveries = _deliveries(_calls(told, status.phase, before))
+    deliveries = _deliveries(_calls(told, status.phase, before), told.group_seconds, now)
     if not deliveries:
         return plan
     return replace(plan, status=_status(run, status, deliveries, now).wire())
@@ -162,12 +162,17 @@ def _calls(
     return []  # who cancels a Run knows it
 
 
-def _deliveries(calls: Iterable[tuple[Event, list[Target]]]) -> list[Delivery]:
-    """Return one message for each target, however often it is named."""
+def _deliveries(
+    calls: Iterable[tuple[Event, list[Target]]], group_seconds: int, now: datetime
+) -> list[Delivery]:
+    """Return one message for each target, however often it is named; failures wait for others."""
     found: dict[str, Delivery] = {}
+    later = rfc3339(now + timedelta(seconds=group_seconds)) if group_seconds else None
     for event, targets in calls:
+        held = later if event == "Failed" else None
         for target in targets:
-            found.setdefault(target.identity, Delivery(event=event, target=target))
+            delivery = Delivery(event=event, target=target, not_before=held)
+            found.setdefault(target.identity, delivery)
     return [*found.values()]
 
 

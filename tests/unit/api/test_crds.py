@@ -420,6 +420,7 @@ FULL: dict[str, tuple[type[Model], dict[str, Any], dict[str, Any]]] = {
             "notifications": [
                 {
                     "event": "Failed",
+                    "notBefore": stamp(60),
                     "target": {"name": "slack"},
                     "state": "Failed",
                     "message": "no such target",

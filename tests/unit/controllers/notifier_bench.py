@@ -115,22 +115,25 @@ class Bench:
             self.runs[key] = run.but(status=type(run.status).model_validate(plan.status))
             self.reconcile(key)
 
-    def end(self, name: str, *targets: str, group: int = 0, reason: str = "NotebookError") -> Key:
+    def end(
+        self,
+        name: str,
+        *targets: str,
+        group: int = 0,
+        reason: str = "NotebookError",
+        started: bool = True,
+    ) -> Key:
         """A Run ends, and the messages about it are due."""
-        deliveries = [{"event": "Failed", "target": hook(t)} for t in targets]
-        notify = {"groupSeconds": group}
+        held = {"notBefore": stamp(loop_time() + group)} if group else {}
+        deliveries = [{"event": "Failed", "target": hook(t), **held} for t in targets]
+        snapshot = {"project": "demo", "workflow": "report", "image": "i"}
         run = make_run(
             name,
             status={
                 "phase": "Failed",
                 "completionTime": stamp(loop_time()),
                 "failure": {"reason": reason},
-                "snapshot": {
-                    "project": "demo",
-                    "workflow": "report",
-                    "image": "i",
-                    "notify": notify,
-                },
+                "snapshot": snapshot if started else None,
                 "notifications": deliveries,
             },
         )

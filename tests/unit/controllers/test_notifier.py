@@ -173,6 +173,20 @@ def test_a_burst_of_failures_alike_is_one_message_with_a_count() -> None:
     play(story())
 
 
+def test_failures_of_runs_that_never_started_are_one_message_too() -> None:
+    async def story() -> None:
+        bench = Bench()
+        keys = [
+            bench.end(f"r-{n}", "a", group=60, reason="ParametersInvalid", started=False)
+            for n in range(100)
+        ]
+        await asyncio.sleep(100)
+        assert bench.servers.sent == [(60, "a", "r-0", 100)]
+        assert {s for key in keys for s in bench.states(key)} == {"Sent"}
+
+    play(story())
+
+
 def test_waiting_for_a_burst_does_not_keep_other_messages_off_the_record() -> None:
     async def story() -> None:
         bench = Bench()

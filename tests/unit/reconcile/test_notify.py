@@ -177,6 +177,26 @@ def test_a_run_that_never_starts_tells_too() -> None:
     assert told(world) == [("Failed", "failure")]
 
 
+@pytest.mark.parametrize("started", [True, False])
+def test_a_failure_waits_for_others_whether_its_run_had_started_or_not(started: bool) -> None:
+    words = {**WORDS, "groupSeconds": 300}
+    if started:
+        world = end(running(**words))
+    else:
+        ref = {"name": "report"}
+        world = RunWorld(pendingTimeoutSeconds=5, workflowRef=ref, notifications=words)
+        world.project = None
+        world.seconds = 60
+        world.settle()
+    [delivery] = world.status["notifications"]
+    assert delivery["notBefore"] == stamp(world.seconds + 300)
+
+
+def test_a_success_waits_for_nothing() -> None:
+    world = end(running(**WORDS, groupSeconds=300), pod_succeeds)
+    assert "notBefore" not in world.status["notifications"][0]
+
+
 def test_names_are_looked_up_in_the_project() -> None:
     slack = {"slack": {"webhookSecretRef": {"name": "hook"}}}
     project = ready_project(notificationTargets=[{"name": "slack", **slack}])
