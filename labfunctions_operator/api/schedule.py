@@ -135,6 +135,8 @@ class ScheduleStatus(Model):
     next_schedule_time: Timestamp | None = None
     last_successful_time: Timestamp | None = None
     """When a Run last succeeded."""
+    last_failed_time: Timestamp | None = None
+    """When a Run last failed; one that was cancelled has not."""
     active: list[LocalRef] | None = None
     """Runs that have not ended; there are never more than a hundred."""
     succeeded: int | None = None

@@ -78,7 +78,11 @@ def _live(obj: Object) -> bool:
 
 
 def _ended(obj: Object) -> Iterable[str]:
-    return [] if _live(obj) else named(obj, "workflowRef")
+    if _live(obj):
+        return []
+    # A repeat of another Run names no Workflow itself.
+    workflow = (obj["status"].get("snapshot") or {}).get("workflow")
+    return [workflow] if workflow else named(obj, "workflowRef")
 
 
 def _schedule(obj: Object) -> Iterable[str]:

@@ -45,7 +45,7 @@ class RunObserver:
         """Return what exists around a Run that has not ended."""
         seen = replace(self._observe(key, run), ahead=self._world.ahead(obj))
         if any(is_over(pod) for pod in seen.pods):
-            seen = replace(seen, before=self._last_end(key, run))
+            seen = replace(seen, before=self._last_end(key, seen.pods[0]))
         if seen.pods:
             return replace(
                 seen,
@@ -56,9 +56,9 @@ class RunObserver:
             return replace(seen, refusal=await self._inquiry.refusal(key.namespace, seen.jobs))
         return seen
 
-    def _last_end(self, key: Key, run: Run) -> Phase | None:
-        workflow = run.spec.workflow_ref
-        return self._world.last_end(key.namespace, workflow.name) if workflow else None
+    def _last_end(self, key: Key, pod: Object) -> Phase | None:
+        workflow = pod["metadata"]["labels"].get(labels.WORKFLOW)
+        return self._world.last_end(key.namespace, workflow) if workflow else None
 
     def _observe(self, key: Key, run: Run) -> RunObserved:
         jobs, pods = self._cron_jobs.attempts(run)

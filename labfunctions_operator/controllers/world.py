@@ -150,13 +150,22 @@ class World:
         return [r for r in found if r.owner == run.owner and r.name != run.name]
 
     def last_end(self, namespace: str, workflow: str) -> Phase | None:
-        """Return how the last Run of a Workflow ended, unless by being cancelled."""
+        """Return how the last Run of a Workflow ended, unless by being cancelled.
+
+        The Workflow's status knows of its schedule's Runs that are deleted by now.
+        """
         ends = [
-            (str(obj["status"].get("completionTime") or ""), obj["status"]["phase"])
+            (str(obj["status"].get("completionTime") or ""), obj["status"]["phase"] == "Failed")
             for obj in self.caches["Run"].by_index(ENDED, workflow, namespace)
             if obj["status"]["phase"] in ("Succeeded", "Failed")
         ]
-        return max(ends)[1] if ends else None
+        status = (self.caches["Workflow"].get(namespace, workflow) or {}).get("status") or {}
+        times = {False: status.get("lastSuccessfulTime"), True: status.get("lastFailedTime")}
+        ends += [(str(time), failed) for failed, time in times.items() if time]
+        if not ends:
+            return None
+        # Times are whole seconds: of two that end at once, the failure is the news.
+        return "Failed" if max(ends)[1] else "Succeeded"
 
     def is_awaited(self, obj: Object) -> bool:
         """Whether the schedule or Backfill that made an ended Run has still to count it."""

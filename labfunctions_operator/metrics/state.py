@@ -110,11 +110,11 @@ class StateCollector(Collector):
         success: dict[tuple[str, ...], float] = {}
         last: dict[tuple[str, ...], tuple[float, bool]] = {}
         for workflow, status in self._of_kind("Workflow"):
-            ended = _seconds(status.get("lastSuccessfulTime"))
-            if ended is not None:
+            if (ended := _seconds(status.get("lastSuccessfulTime"))) is not None:
                 success[workflow] = ended
-            if (value := _condition(status, "LastRunSucceeded")) is not None:
-                last[workflow] = (0.0, not value)
+                last[workflow] = (ended, False)
+            if (ended := _seconds(status.get("lastFailedTime"))) is not None:
+                last[workflow] = max(last.get(workflow, (0.0, False)), (ended, True))
         for run in runs:
             status = mapping(run.get("status"))
             ended = _seconds(status.get("completionTime"))
@@ -204,8 +204,3 @@ def _seconds(text: Any) -> float | None:
         return parse_time(text).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def _condition(status: Object, type: str) -> bool | None:
-    values = {str(c.get("type")): c.get("status") for c in items(status, "conditions")}
-    return values[type] == "True" if values.get(type) in ("True", "False") else None

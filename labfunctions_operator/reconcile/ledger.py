@@ -72,6 +72,7 @@ class Ledger:
     succeeded: int
     failed: int
     last_successful_time: str | None
+    last_failed_time: str | None
     latest: ScheduledRun | None
 
 
@@ -96,16 +97,14 @@ def take_stock(
     ]
     counts = tally(status, [*known, *unknown])
     ended = counts.ended
-    times = [run.completion_time for run in ended if run.phase == SUCCEEDED and run.completion_time]
-    if status.last_successful_time:
-        times.append(status.last_successful_time)
     return Ledger(
         live=counts.live,
         ticks=frozenset(run.tick for run in (*counts.live, *ended)),
         made=len(unknown),
         succeeded=counts.succeeded,
         failed=counts.failed,
-        last_successful_time=max(times, key=parse_time, default=None),
+        last_successful_time=_last_end(ended, SUCCEEDED, status.last_successful_time),
+        last_failed_time=_last_end(ended, FAILED, status.last_failed_time),
         latest=ended[-1] if ended and not _is_older(ended[-1], status.last_run, now) else None,
     )
 
@@ -131,6 +130,11 @@ def is_counted(run: ScheduledRun, status: Counts) -> bool:
 
 def _count(runs: Iterable[ScheduledRun], phase: str) -> int:
     return sum(run.phase == phase for run in runs)
+
+
+def _last_end(ended: Iterable[ScheduledRun], phase: str, recorded: str | None) -> str | None:
+    times = [run.completion_time for run in ended if run.phase == phase]
+    return max(filter(None, (recorded, *times)), key=parse_time, default=None)
 
 
 def _is_older(run: ScheduledRun, recorded: LastRun | None, now: datetime) -> bool:

@@ -87,6 +87,7 @@ def reconcile_schedule(
             "last_schedule_time": _latest(status.last_schedule_time, made, now),
             "next_schedule_time": ticks.next and rfc3339(ticks.next),
             "last_successful_time": ledger.last_successful_time,
+            "last_failed_time": ledger.last_failed_time,
             "active": [LocalRef(name=name) for _, name in live],
             "succeeded": ledger.succeeded,
             "failed": ledger.failed,

@@ -161,8 +161,11 @@ def test_the_first_success_after_a_failure_is_told_as_such(ready: Bench, inbox: 
     words = {"onRecovered": [inbox.hook("recovered")], "onSuccess": [inbox.hook("success")]}
     ready.create(workflow(ready.namespace, notifications=words))
 
-    def end(name: str, message: Object, **options: Any) -> None:
-        ready.create(run(ready.namespace, name))
+    def end(name: str, message: Object, repeats: str = "", **options: Any) -> None:
+        body = run(ready.namespace, name)
+        if repeats:
+            body["spec"] = {"from": repeats}
+        ready.create(body)
         ready.kubelet.finish(ready.pod(name), message, **options)
         ready.await_reason("Run", name, message["reason"])
         time.sleep(1)  # ends are told apart by seconds
@@ -171,9 +174,13 @@ def test_the_first_success_after_a_failure_is_told_as_such(ready: Bench, inbox: 
     end("bad", FAILED, exit_code=1)
     end("better", SUCCEEDED)
     end("best", SUCCEEDED)
-    notified(ready, "best")
-    assert [letter.body["run"] for letter in inbox.to("recovered")] == ["better"]
-    assert [letter.body["run"] for letter in inbox.to("success")] == ["good", "better", "best"]
+    end("worse", FAILED, exit_code=1)
+    end("again", SUCCEEDED, repeats="worse")
+    end("last", SUCCEEDED)
+    notified(ready, "last")
+    assert [letter.body["run"] for letter in inbox.to("recovered")] == ["better", "again"]
+    succeeded = ["good", "better", "best", "again", "last"]
+    assert [letter.body["run"] for letter in inbox.to("success")] == succeeded
 
 
 def test_killed_before_a_message_is_sent(ready: Bench, inbox: Inbox) -> None:

@@ -309,6 +309,7 @@ FULL: dict[str, tuple[type[Model], dict[str, Any], dict[str, Any]]] = {
             "lastScheduleTime": stamp(),
             "nextScheduleTime": stamp(60),
             "lastSuccessfulTime": stamp(),
+            "lastFailedTime": stamp(),
             "active": [{"name": "demo-29454480"}],
             "succeeded": 1,
             "failed": 2,

@@ -82,13 +82,18 @@ def test_last_result_of_a_workflow_is_that_of_the_run_that_ended_last() -> None:
 
 
 def test_what_a_workflow_remembers_outlives_its_runs() -> None:
-    failed = {"type": "LastRunSucceeded", "status": "False"}
+    cancelled = {"type": "LastRunSucceeded", "status": "False", "reason": "Cancelled"}
     scraped = Scraped(
-        make_stored_workflow(lastSuccessfulTime=stamp(-100), conditions=[failed]),
+        make_stored_workflow(lastSuccessfulTime=stamp(-100), lastFailedTime=stamp(-50)),
+        make_stored_workflow("fine", lastSuccessfulTime=stamp(-100), conditions=[cancelled]),
     )
-    assert scraped.samples("workflow_last_run_succeeded") == {("team", "report"): 0}
+    assert scraped.samples("workflow_last_run_succeeded") == {
+        ("team", "report"): 0,
+        ("team", "fine"): 1,
+    }
     assert scraped.samples("workflow_last_success_timestamp_seconds") == {
-        ("team", "report"): seconds(-100)
+        ("team", "report"): seconds(-100),
+        ("team", "fine"): seconds(-100),
     }
 
 
@@ -155,6 +160,7 @@ WORD = st.sampled_from(
         "completionTime",
         "snapshot",
         "lastSuccessfulTime",
+        "lastFailedTime",
         "missed",
         "nextScheduleTime",
         "lastScheduleTime",

@@ -56,6 +56,18 @@ def test_a_failure_is_shown_and_that_it_never_succeeded() -> None:
     assert (status, reason) == ("False", "NotebookError")
     assert message == f"Run {FIRST}: it is Failed; no Run of the schedule has ever succeeded"
     assert world.status["failed"] == 1
+    assert world.status["lastFailedTime"] == stamp()
+
+
+def test_when_a_run_failed_is_known_although_later_ones_were_cancelled() -> None:
+    world = scheduled(failedRunsHistoryLimit=0)
+    for number, phase in enumerate(("Failed", "Cancelled")):
+        world.pass_time(30 + 60 * number)
+        world.settle()
+        world.end(run_of(number), phase)
+        world.settle()
+    assert world.status["lastFailedTime"] == stamp()
+    assert world.condition("LastRunSucceeded")[1] == "Cancelled"
 
 
 def test_a_later_tick_decides_about_the_last_run_whenever_it_ends() -> None:
