@@ -41,7 +41,7 @@ from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.providers.notify import discord, email, slack, webhook
 from labfunctions_operator.providers.notify.gate import Gate, Undeliverable
 from labfunctions_operator.providers.notify.template import Renderer
-from labfunctions_operator.providers.store import Store
+from labfunctions_operator.providers.store import Store, ends_with_credentials
 from labfunctions_operator.settings import NotificationSettings
 
 logger = logging.getLogger(__name__)
@@ -246,5 +246,7 @@ class Dispatch:
             url = self._store.sign_get(key, expires=life)
         except (Transient, Denied):
             return Link(label=label, url=uri)
-        until = rfc3339(self._clock() + timedelta(seconds=life))
+        until = None
+        if not ends_with_credentials(url):
+            until = rfc3339(self._clock() + timedelta(seconds=life))
         return Link(label=label, url=url, expires=until)

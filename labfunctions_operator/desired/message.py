@@ -30,7 +30,7 @@ class Link:
     Attributes:
         label: What is there.
         url: Its address.
-        expires: Until when the address works, for a person; None is for ever.
+        expires: Until when the address works, for a person; None where nobody knows.
     """
 
     label: str

@@ -130,7 +130,10 @@ class Store:
             )
 
     def sign_get(self, key: str, *, expires: int) -> str:
-        """Signs a URL that may read this one key, for some seconds; the same limits hold."""
+        """Signs a URL that may read this one key, for some seconds; the same limits hold.
+
+        See `ends_with_credentials`.
+        """
         with self._translated("sign a link"):
             return self._client.generate_presigned_url(
                 "get_object",
@@ -231,6 +234,11 @@ class Store:
             raise Transient(f"{failed}: {_one_line(error)}") from error
         except BotoCoreError as error:
             raise Denied(f"{failed}: {_one_line(error)}") from error
+
+
+def ends_with_credentials(url: str) -> bool:
+    """Whether a signed URL may end before its time: temporary credentials come with a token."""
+    return "X-Amz-Security-Token=" in url
 
 
 def _from_answer(error: ClientError, failed: str) -> Exception:

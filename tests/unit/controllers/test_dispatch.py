@@ -47,6 +47,7 @@ class Files:
     """A store with one notebook."""
 
     error: Exception | None = None
+    token = ""
 
     def key_of(self, uri: str) -> str | None:
         return uri.removeprefix("s3://b/") if uri.startswith("s3://b/") else None
@@ -59,7 +60,7 @@ class Files:
     def sign_get(self, key: str, *, expires: int) -> str:
         if self.error:
             raise self.error
-        return f"https://store.example.com/{key}?expires={expires}"
+        return f"https://store.example.com/{key}?expires={expires}{self.token}"
 
 
 @pytest.fixture
@@ -108,6 +109,14 @@ async def test_links_are_signed_and_say_how_long_they_work(make: Make) -> None:
         )
         for label, key in (("Notebook", "n.ipynb"), ("HTML", "n.html"))
     ]
+
+
+async def test_of_a_link_that_ends_with_credentials_no_time_is_said(
+    make: Make, files: Files
+) -> None:
+    files.token = "&X-Amz-Security-Token=abc"
+    found = await links(make(linkSeconds=3600), failed())
+    assert [link.expires for link in found] == [None, None]
 
 
 async def test_a_console_stands_for_all_links(make: Make) -> None:

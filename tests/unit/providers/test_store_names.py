@@ -7,19 +7,23 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from labfunctions_operator.errors import Denied
-from labfunctions_operator.providers.store import Store
+from labfunctions_operator.providers.store import Store, ends_with_credentials
 
 KEY = "team/wine/train/run-1/1/notebook.ipynb"
 
 
-def make(prefix: str = "", endpoint: str | None = "http://store.example:7070") -> Store:
+def make(
+    prefix: str = "",
+    endpoint: str | None = "http://store.example:7070",
+    access_key: str | None = "access",
+) -> Store:
     return Store(
         endpoint=endpoint,
         region="us-east-1",
         bucket="labfunctions",
         prefix=prefix,
-        access_key="access",
-        secret_key="s3cret",
+        access_key=access_key,
+        secret_key=access_key and "s3cret",
     )
 
 
@@ -50,6 +54,19 @@ def test_a_signature_lasts_no_longer_than_s3_accepts(store: Store) -> None:
     url = store.sign_put(KEY, expires=30 * 24 * 3600)
 
     assert parse_qs(urlsplit(url).query)["X-Amz-Expires"] == ["604800"]
+
+
+@pytest.mark.parametrize("temporary", [True, False])
+def test_a_signature_by_temporary_credentials_is_known(
+    temporary: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    if temporary:
+        monkeypatch.setenv("AWS_SESSION_TOKEN", "c")
+    made = make(access_key=None)
+    assert ends_with_credentials(made.sign_get(KEY, expires=60)) is temporary
+    made.close()
 
 
 def test_signing_is_cheap_enough_for_every_job(store: Store) -> None:
