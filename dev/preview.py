@@ -185,7 +185,8 @@ def _block(block: dict[str, Any]) -> str:
     if block["type"] == "header":
         return f"<h1>{block['text']['text']}</h1>"
     if block["type"] == "context":
-        return f"<small>{_mrkdwn(block['elements'][0])}</small>"
+        elements = "  ·  ".join(_mrkdwn(element) for element in block["elements"])
+        return f"<small>{elements}</small>"
     if "fields" in block:
         cells = "".join(f"<div>{_mrkdwn(field)}</div>" for field in block["fields"])
         return f"<div class=fields>{cells}</div>"

@@ -1,13 +1,13 @@
 """A message as each medium takes it: escaped, mentioning nobody, and within its limits."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from email.message import EmailMessage
 from email.policy import SMTP
 from typing import Any
 
 from labfunctions_operator.api.labels import API_VERSION, GROUP
-from labfunctions_operator.desired.message import Message, cut, one_line
+from labfunctions_operator.desired.message import Link, Message, cut, one_line
 
 _SIGNS = {"Succeeded": "✅", "Failed": "❌", "Missed": "⏰", "Recovered": "✅"}
 _COLOURS = {"Succeeded": 0x2EB67D, "Failed": 0xE01E5A, "Missed": 0xECB22E, "Recovered": 0x2EB67D}
@@ -15,8 +15,13 @@ _COLOURS = {"Succeeded": 0x2EB67D, "Failed": 0xE01E5A, "Missed": 0xECB22E, "Reco
 _JOINER = "\u2060"
 _MENTION = re.compile(r"@(?=everyone|here|channel|[0-9!&<])", re.IGNORECASE)
 _MARKDOWN = re.compile(r"([\\`*_~|>#\[\]()<:-])")
-# Discord counts the whole embed.
+# For one text within a block.
+_SLACK_LIMIT = 3000
+# Discord counts the whole embed, too.
 _DISCORD_LIMIT = 6000
+_DESCRIPTION_LIMIT = 4096
+# What is said in place of a link is shorter.
+_TOO_LONG_LIMIT = 100
 
 
 def subject(message: Message) -> str:
@@ -61,10 +66,10 @@ def slack(message: Message) -> dict[str, Any]:
     """Return text and blocks for Slack's chat.postMessage or an incoming webhook."""
     sign = _SIGNS[message.event]
     blocks: list[dict[str, Any]] = [
-        {"type": "header", "text": _plain_text(cut(f"{sign} {message.title}", 150))}
+        {"type": "header", "text": _plain_text(f"{sign} {message.title}", 150)}
     ]
     if message.text:
-        blocks.append({"type": "section", "text": _plain_text(cut(message.text, 2900))})
+        blocks.append({"type": "section", "text": _plain_text(message.text)})
     else:
         if message.summary:
             blocks.append({"type": "section", "text": _plain_text(message.summary)})
@@ -72,45 +77,38 @@ def slack(message: Message) -> dict[str, Any]:
             if five:
                 blocks.append({"type": "section", "fields": [*_table(five)]})
         if message.tail:
-            blocks.append({"type": "section", "text": _mrkdwn(_slack_code(message.tail))})
+            tail = _last_lines(_slack_code, message.tail, _SLACK_LIMIT)
+            blocks.append({"type": "section", "text": _mrkdwn(tail)})
     if message.links:
-        links = "  ·  ".join(
-            f"<{_slack_url(link.url)}|{_slack(link.label)}>{_until(link.expires)}"
-            if link.url.startswith("http")
-            else f"{_slack(link.label)}: `{_slack(link.url)}`"
-            for link in message.links
-        )
-        blocks.append({"type": "context", "elements": [_mrkdwn(cut(links, 2900))]})
-    fallback = _slack(cut(f"{sign} {subject(message)} — {message.summary}", 1000))
+        links = [_mrkdwn(_whole(_slack_link, link, _SLACK_LIMIT)) for link in message.links]
+        blocks.append({"type": "context", "elements": links})
+    fallback = _fitting(_slack, f"{sign} {subject(message)} — {message.summary}", 1000)
     return {"text": fallback, "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
 
 
 def discord(message: Message) -> dict[str, Any]:
     """Return a Discord webhook's body with one embed."""
     embed: dict[str, Any] = {
-        "title": cut(_discord(f"{_SIGNS[message.event]} {message.title}"), 256),
+        "title": _fitting(_discord, f"{_SIGNS[message.event]} {message.title}", 256),
         "color": _COLOURS[message.event],
         "timestamp": message.time or None,
         "footer": {"text": cut(f"LabFunctions · {message.namespace}", 200)},
     }
-    links = "\n".join(
-        f"[{_discord(link.label)}]({_bare_url(link.url)}){_until(link.expires)}"
-        if link.url.startswith("http")
-        else f"{_discord(link.label)}: {_discord(link.url)}"
-        for link in message.links
-    )
-    body, facts = message.summary, message.facts
+    body, facts, tail = message.summary, message.facts, message.tail
     if message.text:
-        body, facts = message.text, ()
+        body, facts, tail = message.text, (), ()
     embed["fields"] = [
-        {"name": name, "value": cut(_discord(value), 900), "inline": len(value) <= 40}
+        {"name": name, "value": _fitting(_discord, value, 900), "inline": len(value) <= 40}
         for name, value in facts
     ]
-    parts = [_fitting(_discord, body, 2000)]
-    if message.tail and not message.text:
-        parts.append("```\n" + "\n".join(_code(x) for x in message.tail) + "\n```")
-    parts.append(links if len(links) <= 1800 else "")
-    embed["description"] = "\n".join(part for part in parts if part)
+    body = _fitting(_discord, body, 2000)
+    room = _DESCRIPTION_LIMIT - len(body) - _TOO_LONG_LIMIT * len(message.links)
+    links: list[str] = []
+    for link in message.links:
+        links.append(_whole(_discord_link, link, room))
+        room -= len(links[-1])
+    code = _last_lines(_discord_code, tail, room)
+    embed["description"] = "\n".join(part for part in (body, code, *links) if part)
     while embed["fields"] and _embed_size(embed) > _DISCORD_LIMIT:
         embed["fields"].pop()
     return {"embeds": [embed], "allowed_mentions": {"parse": []}}
@@ -151,8 +149,8 @@ def _until(expires: str | None) -> str:
     return f" (works until {expires})" if expires else ""
 
 
-def _plain_text(text: str) -> dict[str, Any]:
-    return {"type": "plain_text", "text": _fitting(_slack, text, 3000), "emoji": False}
+def _plain_text(text: str, limit: int = _SLACK_LIMIT) -> dict[str, Any]:
+    return {"type": "plain_text", "text": _fitting(_slack, text, limit), "emoji": False}
 
 
 def _mrkdwn(text: str) -> dict[str, Any]:
@@ -182,14 +180,41 @@ def _bare_url(url: str) -> str:
     return url
 
 
-def _slack_code(lines: tuple[str, ...]) -> str:
-    return _fitting(
-        lambda text: f"```\n{_slack(text)}\n```", "\n".join(_code(x) for x in lines), 3000
-    )
+def _slack_link(link: Link) -> str:
+    if not link.url.startswith("http"):
+        return f"{_slack(link.label)}: `{_slack(link.url)}`"
+    return f"<{_slack_url(link.url)}|{_slack(link.label)}>{_until(link.expires)}"
+
+
+def _slack_code(lines: Sequence[str]) -> str:
+    return "```\n" + "\n".join(_slack(_code(x)) for x in lines) + "\n```"
 
 
 def _discord(text: str) -> str:
     return _MENTION.sub("@" + _JOINER, _MARKDOWN.sub(r"\\\1", text))
+
+
+def _discord_link(link: Link) -> str:
+    if not link.url.startswith("http"):
+        return f"{_discord(link.label)}: {_discord(link.url)}"
+    return f"[{_discord(link.label)}]({_bare_url(link.url)}){_until(link.expires)}"
+
+
+def _discord_code(lines: Sequence[str]) -> str:
+    return "```\n" + "\n".join(_code(x) for x in lines) + "\n```"
+
+
+def _whole(write: Callable[[Link], str], link: Link, limit: int) -> str:
+    """Write a link, or say that it does not fit: half of an address leads nowhere."""
+    written = write(link)
+    return written if len(written) <= limit else f"{link.label}: the link is too long to be shown"
+
+
+def _last_lines(write: Callable[[Sequence[str]], str], lines: Sequence[str], limit: int) -> str:
+    """Write as many of the last lines as fit."""
+    while lines and len(write(lines)) > limit:
+        lines = lines[1:]
+    return write(lines) if lines else ""
 
 
 def _code(line: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -289,13 +290,57 @@ TEXTS = st.one_of(
 )
 
 
-@given(text=TEXTS, line=TEXTS, own=st.one_of(st.none(), TEXTS))
-def test_every_medium_takes_whatever_a_notebook_says(text: str, line: str, own: str | None) -> None:
-    said = message(text, tail=[line] * 30, links=[LINK], runs=["r"] * 30, count=30)
-    if own is not None:
-        said = Message(**{**vars(said), "text": own[:2800]})
+def long_link(label: str, length: int, sign: str = "a") -> Link:
+    return Link(label=label, url="https://s3.example.com/?" + sign * length, expires=stamp(60))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "shown"),
+    [
+        ((1700, 1600), [True, True]),
+        ((3500, 100), [True, True]),
+        ((2500, 2400), [True, False]),
+        ((5000, 100), [False, True]),
+    ],
+)
+def test_discord_gets_whole_links_or_is_told_that_one_is_too_long(
+    lengths: tuple[int, int], shown: list[bool]
+) -> None:
+    links = [long_link(str(n), length) for n, length in enumerate(lengths)]
+    description = render.discord(message(links=links))["embeds"][0]["description"]
+    assert [f"({link.url})" in description for link in links] == shown
+    said = [f"{n}: the link is too long to be shown" in description for n in range(2)]
+    assert said == [not whole for whole in shown]
+
+
+def test_slack_gets_whole_links_or_is_told_that_one_is_too_long() -> None:
+    links = [long_link("Notebook", 2800), long_link("HTML", 3000)]
+    first, second = render.slack(message(links=links))["blocks"][-1]["elements"]
+    assert first["text"].startswith(f"<{links[0].url}|Notebook>")
+    assert second["text"] == "HTML: the link is too long to be shown"
+
+
+def test_of_output_that_does_not_fit_the_last_lines_are_shown() -> None:
+    said = message(tail=[f"{n} " + "&" * 190 for n in range(12)])
+    code = next(p["text"] for p in parts_of(render.slack(said)) if "```" in p["text"])
+    assert "\n11 &amp;" in code
+    assert code.endswith("&amp;\n```")
+
+
+LINKS = st.lists(
+    st.builds(long_link, st.sampled_from(["Notebook", "HTML"]), st.integers(0, 5000), st.just("(")),
+    max_size=2,
+)
+
+
+@given(text=TEXTS, line=TEXTS, own=st.one_of(st.none(), TEXTS), title=TEXTS, links=LINKS)
+def test_every_medium_takes_whatever_a_notebook_says(
+    text: str, line: str, own: str | None, title: str, links: list[Link]
+) -> None:
+    said = message(text, tail=[line] * 30, links=[LINK, *links], runs=["r"] * 30, count=30)
+    said = replace(said, title=one_line(title, 150) or "-", text=own and own[:2800])
     slack = render.slack(said)
-    assert len(slack["text"]) <= 8000
+    assert len(slack["text"]) <= 1000
     for block in slack["blocks"]:
         for part in [block.get("text"), *block.get("elements", [])]:
             assert part is None or 0 < len(part["text"]) <= 3000
@@ -310,6 +355,7 @@ def test_every_medium_takes_whatever_a_notebook_says(text: str, line: str, own: 
     parts = [embed["title"], embed["description"], embed["footer"]["text"]]
     parts += [f["name"] + f["value"] for f in embed["fields"]]
     assert sum(map(len, parts)) <= 6000
+    assert f"[Notebook]({LINK.url})" in embed["description"], "the first link always fits"
     mail = render.mail(said, sender="a@b.c", to=["d@e.f"])
     assert len(mail["Subject"]) <= 200
     assert len(mail.as_bytes()) <= 64 * 1024
