@@ -15,6 +15,7 @@ from typing import Any
 
 from labfunctions_operator.api.notification import MissedDelivery, Target
 from labfunctions_operator.api.run import Run
+from labfunctions_operator.api.times import parse_time
 from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.desired import render
 from labfunctions_operator.desired.message import Link, Message, missed_message, run_message
@@ -224,7 +225,12 @@ def _markdown(text: str) -> str:
 
 
 def _mail(message: Message) -> str:
-    mail = render.mail(message, sender="LabFunctions <robot@example.com>", to=["ada@example.com"])
+    mail = render.mail(
+        message,
+        sender="LabFunctions <robot@example.com>",
+        to=["ada@example.com"],
+        now=parse_time(message.time),
+    )
     heads = "".join(f"<p><b>{n}</b> {html.escape(mail[n])}</p>" for n in ("From", "To", "Subject"))
     return f"<div class=mail>{heads}<pre>{html.escape(mail.get_content())}</pre></div>"
 

@@ -194,7 +194,7 @@ class Dispatch:
         secret = await self._secret(namespace, target.smtp_secret_ref)
         server = email.SmtpServer.of({k: v.strip() for k, v in secret.items()})
         try:
-            mail = render.mail(message, sender=server.sender, to=target.to)
+            mail = render.mail(message, sender=server.sender, to=target.to, now=self._clock())
         except (ValueError, IndexError):
             raise Undeliverable("the Secret's key from is no mail address") from None
         await email.hand_in(mail, server, gate)

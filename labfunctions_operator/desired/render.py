@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from email.message import EmailMessage
 from email.policy import SMTP
 from typing import Any
@@ -46,8 +47,14 @@ def plain(message: Message) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def mail(message: Message, *, sender: str, to: list[str]) -> EmailMessage:
+def mail(message: Message, *, sender: str, to: list[str], now: datetime) -> EmailMessage:
     """Return a mail; its id is the same for every try.
+
+    Args:
+        message: What it says.
+        sender: The address of From, with or without a name.
+        to: Addresses.
+        now: Its date.
 
     Raises:
         ValueError: An address is none.
@@ -56,7 +63,9 @@ def mail(message: Message, *, sender: str, to: list[str]) -> EmailMessage:
     built["From"] = sender
     built["To"] = ", ".join(to)
     built["Subject"] = subject(message)
-    built["Message-ID"] = f"<{message.id}@{GROUP}>"
+    built["Date"] = now
+    # A time's colons may not stand in it.
+    built["Message-ID"] = f"<{message.id.replace(':', '')}@{GROUP}>"
     built["Auto-Submitted"] = "auto-generated"
     built.set_content(plain(message))
     return built

@@ -2,6 +2,7 @@
 
 import ssl
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,8 @@ async def send(
         **{name.replace("_", "."): value for name, value in secret.items()},
     }
     target = SmtpServer.of(values)
-    built = mail(MESSAGE, sender=target.sender, to=to or ["ada@example.com", "bob@example.com"])
+    to = to or ["ada@example.com", "bob@example.com"]
+    built = mail(MESSAGE, sender=target.sender, to=to, now=datetime.now(UTC))
     await hand_in(built, target, Gate((server.host,)))
 
 
@@ -157,7 +159,7 @@ async def test_a_server_on_loopback_is_refused_unless_it_is_named() -> None:
         target = SmtpServer.of(
             {"host": "127.0.0.1", "port": str(server.port), "from": "a@b.c", "tls": "none"}
         )
-        built = mail(MESSAGE, sender="a@b.c", to=["ada@example.com"])
+        built = mail(MESSAGE, sender="a@b.c", to=["ada@example.com"], now=datetime.now(UTC))
         with pytest.raises(Undeliverable, match="not a public address"):
             await hand_in(built, target, Gate(("*",)))
     assert server.mails == []

@@ -3,12 +3,13 @@
 import json
 import re
 from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import make_run, make_workflow, stamp
+from objects import NOW, at, make_run, make_workflow, stamp
 
 from labfunctions_operator.api.notification import MissedDelivery
 from labfunctions_operator.desired import render
@@ -162,10 +163,10 @@ def test_a_run_that_never_started() -> None:
         assert write(said)
 
 
-def missed_tick(count: int = 3, **spec: Any) -> Message:
+def missed_tick(count: int = 3, due: str = stamp(), **spec: Any) -> Message:
     delivery = {
         "target": {"name": "slack"},
-        "due": stamp(),
+        "due": due,
         "count": count,
         "reason": "MissedSchedule",
         "cause": "the scheduler was away or late",
@@ -272,11 +273,25 @@ def test_cloud_events_have_what_the_specification_requires() -> None:
 
 
 def test_a_mail_has_one_subject_and_the_same_id_for_every_try() -> None:
-    first = render.mail(message("a\r\nBcc: x@y.z"), sender="a@b.c", to=["d@e.f"])
+    first = render.mail(message("a\r\nBcc: x@y.z"), sender="a@b.c", to=["d@e.f"], now=NOW)
     assert first["Subject"] == "[team] report failed: NotebookError"
     assert first["Bcc"] is None
-    again = render.mail(message(), sender="a@b.c", to=["d@e.f"])
+    again = render.mail(message(), sender="a@b.c", to=["d@e.f"], now=at(60))
     assert again["Message-ID"] == first["Message-ID"]
+    assert parsedate_to_datetime(again["Date"]) == at(60)
+
+
+def test_mails_about_ticks_have_ids_of_their_own() -> None:
+    """RFC 5322: an id is two words in angle brackets, and neither has a colon."""
+    word = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+"
+    ids = set()
+    for minute in range(3):
+        said = missed_tick(due=stamp(60 * minute))
+        raw = render.mail(said, sender="a@b.c", to=["d@e.f"], now=NOW).as_bytes()
+        [found] = re.findall(rb"(?m)^Message-ID: *\r?\n? *(.*?)\r?$", raw)
+        assert re.fullmatch(f"<{word}@{word}>", found.decode())
+        ids.add(found)
+    assert len(ids) == 3
 
 
 def test_what_a_reader_cannot_see_is_left_out() -> None:
@@ -356,7 +371,7 @@ def test_every_medium_takes_whatever_a_notebook_says(
     parts += [f["name"] + f["value"] for f in embed["fields"]]
     assert sum(map(len, parts)) <= 6000
     assert f"[Notebook]({LINK.url})" in embed["description"], "the first link always fits"
-    mail = render.mail(said, sender="a@b.c", to=["d@e.f"])
+    mail = render.mail(said, sender="a@b.c", to=["d@e.f"], now=NOW)
     assert len(mail["Subject"]) <= 200
     assert len(mail.as_bytes()) <= 64 * 1024
     assert len(json.dumps(render.cloud_event(said))) <= 64 * 1024
