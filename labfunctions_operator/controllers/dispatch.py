@@ -1,14 +1,15 @@
-"""One message from a Run to a server: written, then sent with what a Secret holds."""
+"""One message from a Run to a server: written, then addressed with what a Secret holds."""
 
 import asyncio
 import base64
 import binascii
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from urllib.parse import quote
+from functools import partial
+from urllib.parse import quote, urlsplit
 
 from labfunctions_operator.api.labels import API_VERSION
 from labfunctions_operator.api.notification import (
@@ -53,8 +54,21 @@ LOOK_UPS = 4
 _LABELS = (("notebook", "Notebook"), ("html", "HTML"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Letter:
+    """A message with an address on it.
+
+    Attributes:
+        host: The server that takes it.
+        send: Sends it. It raises Undeliverable if it will never arrive, Transient if it may later.
+    """
+
+    host: str
+    send: Callable[[], Awaitable[None]]
+
+
 class Dispatch:
-    """Writes and sends messages.
+    """Writes messages, and addresses them.
 
     Args:
         client: Reads the Secrets that targets name.
@@ -137,8 +151,8 @@ class Dispatch:
         known = found["metadata"]
         return creator(known.get("managedFields") or ()) if known["uid"] == meta.uid else None
 
-    async def send(self, namespace: str, target: Target, message: Message) -> None:
-        """Send a message to a target of a namespace.
+    async def address(self, namespace: str, target: Target, message: Message) -> Letter:
+        """Look up where a message to a target of a namespace goes.
 
         Raises:
             Undeliverable: It will never arrive; says why.
@@ -146,34 +160,35 @@ class Dispatch:
         """
         gate = Gate.of(self._settings.allowed_hosts, namespace)
         if target.slack:
-            await self._to_slack(namespace, target.slack, message, gate)
-        elif target.discord:
+            return await self._to_slack(namespace, target.slack, message, gate)
+        if target.discord:
             url = await self._value(namespace, target.discord.webhook_secret_ref, "url")
-            await discord.post_to_webhook(render.discord(message), url=url, gate=gate)
-        elif target.webhook:
-            await self._to_webhook(namespace, target.webhook, message, gate)
-        elif target.email:
-            await self._by_mail(namespace, target.email, message, gate)
-        else:
-            raise Undeliverable("the Project has no notification target of this name")
+            body = render.discord(message)
+            return _posted(url, partial(discord.post_to_webhook, body, url=url, gate=gate))
+        if target.webhook:
+            return await self._to_webhook(namespace, target.webhook, message, gate)
+        if target.email:
+            return await self._by_mail(namespace, target.email, message, gate)
+        raise Undeliverable("the Project has no notification target of this name")
 
-    async def _to_slack(self, namespace: str, target: Slack, message: Message, gate: Gate) -> None:
+    async def _to_slack(
+        self, namespace: str, target: Slack, message: Message, gate: Gate
+    ) -> Letter:
         body = render.slack(message)
-        if target.webhook_secret_ref:
-            url = await self._value(namespace, target.webhook_secret_ref, "url")
-            await slack.post_to_webhook(body, url=url, gate=gate)
-        elif target.secret_ref and target.channel:
-            await slack.post_to_channel(
-                body,
-                token=await self._value(namespace, target.secret_ref, "token"),
-                channel=target.channel,
-                base_url=self._settings.slack_url,
-                gate=gate,
+        if target.secret_ref:
+            token = await self._value(namespace, target.secret_ref, "token")
+            url, channel = self._settings.slack_url, target.channel or ""
+            send = partial(
+                slack.post_to_channel, body, token=token, channel=channel, base_url=url, gate=gate
             )
+            return _posted(url, send)
+        assert target.webhook_secret_ref
+        url = await self._value(namespace, target.webhook_secret_ref, "url")
+        return _posted(url, partial(slack.post_to_webhook, body, url=url, gate=gate))
 
     async def _to_webhook(
         self, namespace: str, target: Webhook, message: Message, gate: Gate
-    ) -> None:
+    ) -> Letter:
         url = target.url or ""
         if target.secret_ref:
             url = await self._value(namespace, target.secret_ref, "url")
@@ -182,22 +197,24 @@ class Dispatch:
             secret = await self._secret(namespace, target.headers_secret_ref)
             headers = {name: value.strip() for name, value in secret.items()}
         is_event = target.format == "CloudEvents"
-        await webhook.post(
+        send = partial(
+            webhook.post,
             render.cloud_event(message) if is_event else render.json_body(message),
             url=url,
             headers=headers,
             content_type=webhook.CLOUD_EVENTS if is_event else webhook.JSON,
             gate=gate,
         )
+        return _posted(url, send)
 
-    async def _by_mail(self, namespace: str, target: Email, message: Message, gate: Gate) -> None:
+    async def _by_mail(self, namespace: str, target: Email, message: Message, gate: Gate) -> Letter:
         secret = await self._secret(namespace, target.smtp_secret_ref)
         server = email.SmtpServer.of({k: v.strip() for k, v in secret.items()})
         try:
             mail = render.mail(message, sender=server.sender, to=target.to, now=self._clock())
         except (ValueError, IndexError):
             raise Undeliverable("the Secret's key from is no mail address") from None
-        await email.hand_in(mail, server, gate)
+        return Letter(host=server.host, send=partial(email.hand_in, mail, server, gate))
 
     async def _value(self, namespace: str, ref: LocalRef, key: str) -> str:
         value = (await self._secret(namespace, ref)).get(key, "").strip()
@@ -250,3 +267,11 @@ class Dispatch:
         if not ends_with_credentials(url):
             until = rfc3339(self._clock() + timedelta(seconds=life))
         return Link(label=label, url=url, expires=until)
+
+
+def _posted(url: str, send: Callable[[], Awaitable[None]]) -> Letter:
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        host = ""  # whoever sends it says what is wrong
+    return Letter(host=host, send=send)

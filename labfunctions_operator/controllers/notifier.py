@@ -45,7 +45,7 @@ class Notifier:
     """Sends the messages that statuses call for, and knows what became of each.
 
     Args:
-        dispatch: Writes and sends one message.
+        dispatch: Writes one message, and says how it is sent.
         on_outcome: Called with an object's key when there is something to put on record.
         now: The time.
         clock: Seconds that only grow.
@@ -69,7 +69,7 @@ class Notifier:
         self._now = now
         self._clock = clock
         self._hands: dict[Key, _Hand] = {}
-        self._post: Post = Post(dispatch.send, self, clock, random)
+        self._post: Post = Post(dispatch.address, self, clock, random)
         self.messages = self._post.messages
 
     def offer(self, key: Key, run: Run) -> Mapping[int, Outcome]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from labfunctions_operator.api.notification import Event, Target
+from labfunctions_operator.controllers.dispatch import Letter
+from labfunctions_operator.controllers.slots import AT_ONCE, Slots
 from labfunctions_operator.desired.message import Message
 from labfunctions_operator.errors import Denied, Transient
 from labfunctions_operator.providers.notify.gate import Undeliverable
@@ -19,15 +21,14 @@ FIRST_DELAY = 2.0
 LAST_DELAY = 300.0
 # From the first try to the last.
 PATIENCE = 3600.0
-# For one try, with all that it reads first.
+# For what is read first, and for the sending.
 TRY_TIMEOUT = 60.0
-AT_ONCE = 16
 STOP_TIMEOUT = 5.0
 
 # What the addressee knows a message by.
 Member = tuple[Any, Hashable]
 Place = tuple[str, str]
-Send = Callable[[str, Target, Message], Awaitable[None]]
+Address = Callable[[str, Target, Message], Awaitable[Letter]]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -82,7 +83,7 @@ class Post:
     """Sends parcels, as often as it takes.
 
     Args:
-        send: Sends one message.
+        address: Makes a letter of a message.
         addressee: Is told of each member.
         clock: Seconds that only grow.
         random: A number in [0, 1), for jitter.
@@ -93,19 +94,20 @@ class Post:
 
     def __init__(
         self,
-        send: Send,
+        address: Address,
         addressee: Addressee,
         clock: Callable[[], float],
         random: Callable[[], float],
     ) -> None:
         self.messages: Counter[tuple[str, str, str]] = Counter()
         self.is_stopping = False
-        self._send = send
+        self._address = address
         self._addressee = addressee
         self._clock = clock
         self._random = random
         self._lanes: dict[Place, _Lane] = {}
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._desks = asyncio.Semaphore(AT_ONCE)
+        self._slots = Slots()
 
     def waiting(self, namespace: str, target: Target) -> Iterator[Parcel]:
         """Return what waits for a target, but for what is on its way to it now."""
@@ -161,8 +163,11 @@ class Post:
             return
         parcel.was_tried = True
         try:
-            async with self._slots, asyncio.timeout(TRY_TIMEOUT):
-                await self._send(lane.namespace, parcel.target, await parcel.write(parcel))
+            async with self._desks, asyncio.timeout(TRY_TIMEOUT):
+                message = await parcel.write(parcel)
+                letter = await self._address(lane.namespace, parcel.target, message)
+            async with self._slots.to(letter.host), asyncio.timeout(TRY_TIMEOUT):
+                await letter.send()
         except Undeliverable as error:
             self._settle(parcel, Outcome(state="Failed", message=str(error)))
         except (Transient, Denied, TimeoutError) as error:

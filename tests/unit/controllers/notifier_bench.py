@@ -10,6 +10,7 @@ from objects import at, make_run, stamp
 from labfunctions_operator.api.notification import MissedDelivery, Target
 from labfunctions_operator.api.run import Run
 from labfunctions_operator.api.workflow import Workflow
+from labfunctions_operator.controllers.dispatch import Letter
 from labfunctions_operator.controllers.notifier import Notifier
 from labfunctions_operator.reconcile.notify import Outcome, is_pending, with_outcomes
 from labfunctions_operator.reconcile.plan import Key
@@ -18,7 +19,10 @@ Act = Callable[[str], Awaitable[None]]
 
 
 def hook(name: str) -> dict[str, Any]:
-    return {"webhook": {"url": f"https://example.com/{name}", "format": "Json"}}
+    """A target on a host of its own, or named as host/path."""
+    host, _, path = name.rpartition("/")
+    url = f"https://{host or path + '.example.com'}/{path}"
+    return {"webhook": {"url": url, "format": "Json"}}
 
 
 def loop_time() -> float:
@@ -39,10 +43,13 @@ class Servers:
     async def write_missed(self, workflow: Workflow, delivery: MissedDelivery, own: Any) -> Any:
         return delivery.due, delivery.count
 
-    async def send(self, namespace: str, target: Target, message: Any) -> None:
+    async def address(self, namespace: str, target: Target, message: Any) -> Letter:
         assert target.webhook
         assert target.webhook.url
-        name = target.webhook.url.rsplit("/", 1)[-1]
+        host, name = target.webhook.url.removeprefix("https://").split("/")
+        return Letter(host=host, send=lambda: self.send(name, message))
+
+    async def send(self, name: str, message: Any) -> None:
         self.tries.append((loop_time(), name))
         if act := self.acts.get(name):
             await act(name)

@@ -229,4 +229,4 @@ async def test_what_a_secret_lacks_is_said(
     dispatch = make()
     message = await dispatch.write(failed(outputs=None), "Failed", ["first"], 1)
     with pytest.raises(Undeliverable, match=why):
-        await dispatch.send("team", Target.model_validate(target), message)
+        await dispatch.address("team", Target.model_validate(target), message)

@@ -63,6 +63,23 @@ def test_a_dead_target_delays_no_other_and_what_was_sent_is_on_record() -> None:
     play(story())
 
 
+def test_a_dead_host_delays_no_other_however_many_targets_are_there() -> None:
+    async def story() -> None:
+        dead = [f"dead.example.com/{n}" for n in range(40)]
+        bench = Bench(**{str(n): hangs for n in range(40)})
+        for number, target in enumerate(dead):
+            bench.end(f"r-{number}", target)
+        await asyncio.sleep(1)
+        assert len(bench.servers.tries) == 4
+        bench.end("s", *(f"alive-{n}" for n in range(9)))
+        await asyncio.sleep(1)
+        assert sorted(bench.servers.names()) == [f"alive-{n}" for n in range(9)]
+        await asyncio.sleep(1000)
+        assert {name for _, name in bench.servers.tries} >= set(map(str, range(40)))
+
+    play(story())
+
+
 def test_after_the_last_try_it_is_said_why() -> None:
     async def story() -> None:
         bench = Bench(dead=fails(Transient("connection refused")))
