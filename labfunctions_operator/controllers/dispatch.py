@@ -21,7 +21,7 @@ from labfunctions_operator.api.notification import (
     Template,
     Webhook,
 )
-from labfunctions_operator.api.run import Run
+from labfunctions_operator.api.run import Outputs, Run
 from labfunctions_operator.api.times import rfc3339
 from labfunctions_operator.api.types import LocalRef
 from labfunctions_operator.api.workflow import Workflow
@@ -51,7 +51,8 @@ logger = logging.getLogger(__name__)
 NOTEBOOK_LIMIT = 4 * 1024 * 1024
 TEXT_LIMIT = 2800
 LOOK_UPS = 4
-_LABELS = (("notebook", "Notebook"), ("html", "HTML"))
+# The store's own patience would cost the whole try.
+TAIL_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +106,7 @@ class Dispatch:
             runs: The names of all.
             count: How many they are.
         """
-        loop = asyncio.get_running_loop()
-        links, tail = await loop.run_in_executor(self._threads, self._look_up, run)
+        links, tail = self._links(run), await self._tail(run)
         tool = await self._creator(run)
         message = run_message(run, event, tool=tool, links=links, tail=tail, runs=runs, count=count)
         plan = run.status.snapshot.notify if run.status.snapshot else None
@@ -232,28 +232,31 @@ class Dispatch:
         except (binascii.Error, UnicodeDecodeError):
             raise Undeliverable(f"Secret {ref.name} holds what is not text") from None
 
-    def _look_up(self, run: Run) -> tuple[list[Link], list[str]]:
-        """Say where the results lie, and what was printed last; blocks while the store answers."""
-        outputs = run.status.outputs
-        if outputs is None:
-            return self._console(run), []
-        uris = {"notebook": outputs.notebook, "html": outputs.html}
-        links = self._console(run) or [
-            self._link(label, uri) for name, label in _LABELS if (uri := uris[name])
-        ]
-        key = self._store.key_of(outputs.notebook) if outputs.notebook else None
+    async def _tail(self, run: Run) -> list[str]:
+        """Return what was printed last, unless the store does not say so in time."""
+        uri = run.status.outputs.notebook if run.status.outputs else None
+        key = self._store.key_of(uri) if uri else None
         if key is None:
-            return links, []
+            return []
+        loop = asyncio.get_running_loop()
         try:
-            return links, tail_of(self._store.get_short(key, NOTEBOOK_LIMIT) or b"")
-        except (Transient, Denied, NotFound) as error:
-            logger.warning("a message goes without its last lines of output: %s", error)
-            return links, []
+            async with asyncio.timeout(TAIL_TIMEOUT):
+                return await loop.run_in_executor(self._threads, self._read_tail, key)
+        except (Transient, Denied, NotFound, TimeoutError) as error:
+            why = str(error) or "the store does not answer in time"
+            logger.warning("a message goes without its last lines of output: %s", why)
+            return []
 
-    def _console(self, run: Run) -> list[Link]:
-        prefix = self._settings.console_url.rstrip("/")
-        path = f"{quote(run.metadata.namespace)}/{quote(run.metadata.name)}"
-        return [Link(label="Run", url=f"{prefix}/runs/{path}")] if prefix else []
+    def _read_tail(self, key: str) -> list[str]:
+        return tail_of(self._store.get_short(key, NOTEBOOK_LIMIT) or b"")
+
+    def _links(self, run: Run) -> list[Link]:
+        if prefix := self._settings.console_url.rstrip("/"):
+            path = f"{quote(run.metadata.namespace)}/{quote(run.metadata.name)}"
+            return [Link(label="Run", url=f"{prefix}/runs/{path}")]
+        found = run.status.outputs or Outputs()
+        uris = (("Notebook", found.notebook), ("HTML", found.html))
+        return [self._link(label, uri) for label, uri in uris if uri]
 
     def _link(self, label: str, uri: str) -> Link:
         life, key = self._settings.link_seconds, self._store.key_of(uri)

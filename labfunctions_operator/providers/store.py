@@ -50,7 +50,7 @@ class StoredFile:
 
 
 class Store:
-    """One bucket, below one prefix. Every method but `sign_put` and `uri` blocks.
+    """One bucket, below one prefix. Every method but those that sign or name blocks.
 
     Args:
         endpoint: URL of the server; None for AWS.

@@ -1,7 +1,9 @@
 """What goes into a message beside the Run itself: links, last lines, and the program that asked."""
 
+import asyncio
 import base64
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ from objects import at, make_run, make_workflow, stamp
 
 from labfunctions_operator.api.notification import MissedDelivery, Target, Template
 from labfunctions_operator.api.run import Run
+from labfunctions_operator.controllers import dispatch as dispatch_module
 from labfunctions_operator.controllers.dispatch import Dispatch
 from labfunctions_operator.desired.message import Link
 from labfunctions_operator.errors import Denied, NotFound, Transient
@@ -156,6 +159,20 @@ async def test_a_message_goes_without_what_the_store_does_not_give(
     )
     files.error = error
     assert (await dispatch.write(failed(), "Failed", ["first"], 1)).tail == ()
+
+
+async def test_a_message_does_not_wait_for_a_store_that_hangs(
+    make: Make, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch_module, "TAIL_TIMEOUT", 0.1)
+    ended = threading.Event()
+    monkeypatch.setattr(files, "get_short", lambda *_: ended.wait() and b"")
+    dispatch = make(linkSeconds=60)
+    # More of them than there are threads.
+    said = await asyncio.gather(*(dispatch.write(failed(), "Failed", [], 1) for _ in range(6)))
+    ended.set()
+    assert {message.tail for message in said} == {()}
+    assert {len(message.links) for message in said} == {2}, "links need no answer"
 
 
 async def starter(dispatch: Dispatch, run: Run) -> str:
