@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from email.message import EmailMessage
 from functools import partial
 from urllib.parse import quote, urlsplit
 
@@ -151,8 +152,16 @@ class Dispatch:
         known = found["metadata"]
         return creator(known.get("managedFields") or ()) if known["uid"] == meta.uid else None
 
-    async def address(self, namespace: str, target: Target, message: Message) -> Letter:
+    async def address(
+        self, namespace: str, target: Target, message: Message, only: Sequence[str] = ()
+    ) -> Letter:
         """Look up where a message to a target of a namespace goes.
+
+        Args:
+            namespace: Whose Secrets are read.
+            target: Where to.
+            message: What is sent.
+            only: The recipients of a mail that still lack it; all if there are none.
 
         Raises:
             Undeliverable: It will never arrive; says why.
@@ -168,7 +177,8 @@ class Dispatch:
         if target.webhook:
             return await self._to_webhook(namespace, target.webhook, message, gate)
         if target.email:
-            return await self._by_mail(namespace, target.email, message, gate)
+            server, mail = await self._mail(namespace, target.email, message)
+            return Letter(host=server.host, send=partial(email.hand_in, mail, server, gate, only))
         raise Undeliverable("the Project has no notification target of this name")
 
     async def _to_slack(
@@ -207,14 +217,16 @@ class Dispatch:
         )
         return _posted(url, send)
 
-    async def _by_mail(self, namespace: str, target: Email, message: Message, gate: Gate) -> Letter:
+    async def _mail(
+        self, namespace: str, target: Email, message: Message
+    ) -> tuple[email.SmtpServer, EmailMessage]:
         secret = await self._secret(namespace, target.smtp_secret_ref)
         server = email.SmtpServer.of({k: v.strip() for k, v in secret.items()})
         try:
-            mail = render.mail(message, sender=server.sender, to=target.to, now=self._clock())
+            now = self._clock()
+            return server, render.mail(message, sender=server.sender, to=target.to, now=now)
         except (ValueError, IndexError):
             raise Undeliverable("the Secret's key from is no mail address") from None
-        return Letter(host=server.host, send=partial(email.hand_in, mail, server, gate))
 
     async def _value(self, namespace: str, ref: LocalRef, key: str) -> str:
         value = (await self._secret(namespace, ref)).get(key, "").strip()

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from labfunctions_operator.controllers.dispatch import Letter
 from labfunctions_operator.controllers.slots import AT_ONCE, Slots
 from labfunctions_operator.desired.message import Message
 from labfunctions_operator.errors import Denied, Transient
-from labfunctions_operator.providers.notify.gate import Undeliverable
+from labfunctions_operator.providers.notify.gate import Partly, Undeliverable
 from labfunctions_operator.reconcile.notify import Outcome
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ STOP_TIMEOUT = 5.0
 # What the addressee knows a message by.
 Member = tuple[Any, Hashable]
 Place = tuple[str, str]
-Address = Callable[[str, Target, Message], Awaitable[Letter]]
+Address = Callable[[str, Target, Message, Sequence[str]], Awaitable[Letter]]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -42,6 +42,8 @@ class Parcel:
         members: Whom it is for; without any it is not tried again.
         group: What others must have in common with it to go along.
         runs: Names of Runs that it is about.
+        only: The recipients that still lack it, once it has arrived at others.
+        never: Says which recipients will never have it.
     """
 
     target: Target
@@ -52,6 +54,8 @@ class Parcel:
     members: list[Member]
     group: tuple[str, ...] | None = None
     runs: list[str] = field(default_factory=list)
+    only: Sequence[str] = ()
+    never: str = ""
     was_tried: bool = False
 
 
@@ -159,25 +163,29 @@ class Post:
 
     async def _deliver(self, lane: _Lane, parcel: Parcel) -> None:
         if lane.failures and self._clock() > parcel.last_try:
-            self._settle(parcel, Outcome(state="Failed", message=lane.error))
+            self._settle(parcel, lane.error)
             return
         parcel.was_tried = True
         try:
             async with self._desks, asyncio.timeout(TRY_TIMEOUT):
                 message = await parcel.write(parcel)
-                letter = await self._address(lane.namespace, parcel.target, message)
+                letter = await self._address(lane.namespace, parcel.target, message, parcel.only)
             async with self._slots.to(letter.host), asyncio.timeout(TRY_TIMEOUT):
                 await letter.send()
         except Undeliverable as error:
-            self._settle(parcel, Outcome(state="Failed", message=str(error)))
+            self._settle(parcel, str(error))
+        except Partly as error:
+            parcel.only = error.later
+            parcel.never = "; ".join(filter(None, (parcel.never, error.never)))
+            self._later(lane, parcel, error)
         except (Transient, Denied, TimeoutError) as error:
             self._later(lane, parcel, error)
         except Exception:
             logger.exception("a message could not be sent")
-            self._settle(parcel, Outcome(state="Failed", message="an error of the operator's own"))
+            self._settle(parcel, "an error of the operator's own")
         else:
             lane.failures = 0
-            self._settle(parcel, Outcome(state="Sent"))
+            self._settle(parcel)
 
     def _later(self, lane: _Lane, parcel: Parcel, error: Exception) -> None:
         lane.error = str(error) or "no answer in time"
@@ -188,7 +196,7 @@ class Post:
         delay *= 1 + self._random() / 4
         lane.not_before = self._clock() + delay
         if lane.not_before > parcel.last_try:
-            self._settle(parcel, Outcome(state="Failed", message=lane.error))
+            self._settle(parcel, lane.error)
             return
         # Behind the others: it may be this message that the server cannot take.
         parcel.due = lane.not_before
@@ -198,7 +206,11 @@ class Post:
             for member in waiting.members:
                 self._addressee.delayed(member)
 
-    def _settle(self, parcel: Parcel, outcome: Outcome) -> None:
+    def _settle(self, parcel: Parcel, error: str = "") -> None:
+        failures = "; ".join(filter(None, (parcel.never, error)))
+        outcome = Outcome(state="Sent")
+        if failures:
+            outcome = Outcome(state="Failed", message=failures)
         medium = (parcel.target.media or ["none"])[0]
         self.messages[parcel.event, medium, outcome.state] += 1
         for member in parcel.members:

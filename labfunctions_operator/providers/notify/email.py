@@ -1,7 +1,7 @@
 """Messages by mail, to the SMTP server that a Secret names."""
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from typing import Literal, cast
@@ -9,7 +9,7 @@ from typing import Literal, cast
 import aiosmtplib
 
 from labfunctions_operator.errors import Transient
-from labfunctions_operator.providers.notify.gate import Gate, Undeliverable
+from labfunctions_operator.providers.notify.gate import Gate, Partly, Undeliverable
 
 TIMEOUT = 20.0
 _PORTS = {"starttls": 587, "implicit": 465, "none": 25}
@@ -66,11 +66,14 @@ class SmtpServer:
         )
 
 
-async def hand_in(message: EmailMessage, server: SmtpServer, gate: Gate) -> None:
-    """Hand a mail in for all of its recipients.
+async def hand_in(
+    message: EmailMessage, server: SmtpServer, gate: Gate, only: Sequence[str] = ()
+) -> None:
+    """Hand a mail in for all of its recipients, or only for some.
 
     Raises:
         Undeliverable: The server will never take it, for at least one of them.
+        Partly: It may be taken later for some of them.
         Transient: It may be taken later.
     """
     connection = await gate.connect(server.host, server.port)
@@ -89,15 +92,18 @@ async def hand_in(message: EmailMessage, server: SmtpServer, gate: Gate) -> None
     )
     try:
         async with client:
-            refused, _ = await client.send_message(message)
+            answers, _ = await client.send_message(message, recipients=only or None)
+            codes = {address: answer.code for address, answer in answers.items()}
+    except aiosmtplib.SMTPRecipientsRefused as error:
+        codes = {refused.recipient: refused.code for refused in error.recipients}
     except aiosmtplib.SMTPException as error:
         raise _failure(error, server) from None
     except ssl.SSLError as error:
         raise Undeliverable(f"{server.host}: TLS: {error.reason or 'refused'}") from None
     except (OSError, TimeoutError) as error:
         raise Transient(f"{server.host}: {type(error).__name__}") from None
-    if refused:
-        raise Undeliverable(f"{server.host} refuses {', '.join(sorted(refused))[:300]}")
+    if codes:
+        raise _refusal(codes, server)
 
 
 def _context(server: SmtpServer) -> ssl.SSLContext:
@@ -107,12 +113,22 @@ def _context(server: SmtpServer) -> ssl.SSLContext:
         raise Undeliverable("the Secret's key ca.crt is no certificate") from None
 
 
+def _refusal(codes: Mapping[str, int], server: SmtpServer) -> Exception:
+    """Tell the recipients that are refused for now (4xx, as by greylisting) from the others."""
+    later = sorted(address for address, code in codes.items() if code < 500)
+    never = sorted(address for address, code in codes.items() if code >= 500)
+
+    def said(addresses: Sequence[str]) -> str:
+        shown = [f"{address} ({codes[address]})" for address in addresses]
+        return f"{server.host} refuses {', '.join(shown)[:300]}" if shown else ""
+
+    if later:
+        return Partly(said(later), later=later, never=said(never))
+    return Undeliverable(said(never))
+
+
 def _failure(error: aiosmtplib.SMTPException, server: SmtpServer) -> Exception:
     """Tell what passes (4xx, a broken connection) from what does not (5xx)."""
-    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
-        codes = [refused.code for refused in error.recipients]
-        said = f"{server.host} refuses every recipient ({', '.join(map(str, sorted(set(codes))))})"
-        return Undeliverable(said) if all(code >= 500 for code in codes) else Transient(said)
     code = getattr(error, "code", 0)
     said = f"{server.host} answered {code}" if code else f"{server.host}: {type(error).__name__}"
     if code >= 500 or isinstance(error, aiosmtplib.SMTPNotSupported):

@@ -27,6 +27,21 @@ class Undeliverable(Exception):
     """However often it is sent, this message will not arrive; says why, without any secret."""
 
 
+class Partly(Transient):
+    """Some recipients may take a message later; the others have it, or never will.
+
+    Args:
+        message: Who refuses it, in one line.
+        later: The addresses of those who may take it later.
+        never: Says who never will; empty where nobody is.
+    """
+
+    def __init__(self, message: str, *, later: Sequence[str], never: str) -> None:
+        super().__init__(message)
+        self.later = tuple(later)
+        self.never = never
+
+
 @dataclass(frozen=True)
 class Gate:
     """Says where the messages of one namespace may go.

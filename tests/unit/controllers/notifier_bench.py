@@ -36,6 +36,7 @@ class Servers:
     acts: dict[str, Act] = field(default_factory=dict)
     sent: list[tuple[float, str, str, int]] = field(default_factory=list)
     tries: list[tuple[float, str]] = field(default_factory=list)
+    only: list[Sequence[str]] = field(default_factory=list)
 
     async def write(self, run: Run, event: str, runs: Sequence[str], count: int) -> Any:
         return run.metadata.name, count
@@ -43,9 +44,12 @@ class Servers:
     async def write_missed(self, workflow: Workflow, delivery: MissedDelivery, own: Any) -> Any:
         return delivery.due, delivery.count
 
-    async def address(self, namespace: str, target: Target, message: Any) -> Letter:
+    async def address(
+        self, namespace: str, target: Target, message: Any, only: Sequence[str]
+    ) -> Letter:
         assert target.webhook
         assert target.webhook.url
+        self.only.append(only)
         host, name = target.webhook.url.removeprefix("https://").split("/")
         return Letter(host=host, send=lambda: self.send(name, message))
 

@@ -12,7 +12,7 @@ from virtual_loop import play
 
 from labfunctions_operator.controllers.post import PATIENCE
 from labfunctions_operator.errors import Denied, Transient
-from labfunctions_operator.providers.notify.gate import Undeliverable
+from labfunctions_operator.providers.notify.gate import Partly, Undeliverable
 
 
 def test_each_target_gets_one_message_and_all_are_one_write() -> None:
@@ -114,6 +114,38 @@ def test_what_will_never_arrive_is_tried_once() -> None:
         assert bench.states(key) == ["Failed"]
         assert bench.message(key) == "the server answered 404"
         assert len(bench.servers.tries) == 1
+
+    play(story())
+
+
+@pytest.mark.parametrize(
+    ("never", "second", "said"),
+    [
+        ("", None, None),
+        ("refuses bob (550)", None, "refuses bob (550)"),
+        ("refuses bob (550)", Undeliverable("refuses cy (550)"), "refuses bob (550); refuses cy"),
+        ("", Transient("refuses cy (451)"), "refuses cy (451)"),
+    ],
+)
+def test_only_recipients_that_may_take_it_later_are_tried_again(
+    never: str, second: Exception | None, said: str | None
+) -> None:
+    errors: list[Exception] = [Partly("refuses cy (451)", later=["cy"], never=never)]
+
+    async def act(_: str) -> None:
+        if errors:
+            raise errors.pop()
+        if second:
+            raise second
+
+    async def story() -> None:
+        bench = Bench(a=act)
+        key = bench.end("r", "a")
+        await asyncio.sleep(2 * PATIENCE)
+        assert bench.servers.only[0] == ()
+        assert set(bench.servers.only[1:]) == {("cy",)}
+        assert bench.states(key) == ["Failed" if said else "Sent"]
+        assert (bench.message(key) or "").startswith(said or "")
 
     play(story())
 
