@@ -54,8 +54,14 @@ async def hang(writer: asyncio.StreamWriter) -> None:
     await asyncio.Event().wait()
 
 
-async def close_in_mid_answer(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nok")
+def broken(status: int, *headers: str) -> Reply:
+    """Answer with a body that ends too early."""
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        lines = [f"HTTP/1.1 {status} X", "Content-Length: 1000", *headers, "", "ok"]
+        writer.write("\r\n".join(lines).encode())
+
+    return reply
 
 
 async def close_at_once(writer: asyncio.StreamWriter) -> None:

@@ -14,8 +14,8 @@ from tests.providers.notify_servers import (
     HttpServer,
     Reply,
     answer,
+    broken,
     close_at_once,
-    close_in_mid_answer,
     endless,
     hang,
     http_server,
@@ -71,7 +71,7 @@ async def test_a_slow_answer_is_waited_for() -> None:
         (answer(408, ""), None),
         (hang, None),
         (close_at_once, None),
-        (close_in_mid_answer, None),
+        (broken(503), None),
     ],
 )
 async def test_what_may_pass_is_tried_again(reply: Reply, after: float | None) -> None:
@@ -90,9 +90,17 @@ async def test_what_does_not_pass_is_not_tried_again(status: int) -> None:
     assert SECRET not in str(failed.value)
 
 
-async def test_an_endless_answer_is_read_only_so_far() -> None:
-    async with http_server(endless) as server:
+@pytest.mark.parametrize("reply", [endless, broken(200), broken(200, "Content-Encoding: gzip")])
+async def test_who_says_that_it_took_a_message_has_it(reply: Reply) -> None:
+    async with http_server(reply) as server:
         await post(server)
+    assert len(server.requests) == 1
+
+
+async def test_a_refusal_counts_although_its_words_break_off() -> None:
+    async with http_server(broken(404)) as server:
+        with pytest.raises(Undeliverable, match=r"the server answered 404$"):
+            await post(server)
 
 
 async def test_a_server_that_is_not_there_is_tried_again_and_its_path_not_told() -> None:
@@ -221,7 +229,7 @@ async def test_slacks_refusals_are_not_tried_again(word: str) -> None:
         (answer(200, {}), None),
         (answer(200, "<html>"), None),
         (answer(200, [1]), None),
-        (close_in_mid_answer, None),
+        (broken(200), None),
         (close_at_once, None),
         (endless, None),
         (hang, None),

@@ -26,11 +26,11 @@ _LATER = frozenset({408, 425, 429})
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a server answered, as far as it was read."""
+    """What a server answered; of a refusal also the first line."""
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    detail: str
 
 
 class _BoundedResponse(aiohttp.ClientResponse):
@@ -79,8 +79,11 @@ class Post:
     secret_headers: Mapping[str, str] = field(default_factory=dict)
 
 
-async def send(post: Post, gate: Gate) -> Answer:
+async def send(post: Post, gate: Gate) -> None:
     """Send a request, following the redirects that keep it what it is.
+
+    Only the status counts: who has said that it took a message must not get it again because of
+    what followed.
 
     Raises:
         Undeliverable: An address is refused, or the server will never take it.
@@ -96,8 +99,10 @@ async def send(post: Post, gate: Gate) -> Answer:
                 if _origin(url) == first:
                     headers = {**post.secret_headers, **headers}
                 answer = await _once(session, gate, url, body, headers)
-                if not 300 <= answer.status < 400:
-                    return _accepted(answer)
+                if answer.status < 300:
+                    return
+                if answer.status >= 400:
+                    raise failure(answer.status, answer.headers, answer.detail)
                 url = _next(url, answer)
     except aiohttp.InvalidURL:
         raise Undeliverable("the URL is not one") from None
@@ -112,15 +117,15 @@ async def _once(
     host, port = _origin(url)[1:]
     gate.check(host, port)
     async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-        return Answer(
-            status=response.status, headers=response.headers.copy(), body=await response.read()
-        )
+        detail = await _detail(response) if response.status >= 400 else ""
+        return Answer(status=response.status, headers=response.headers.copy(), detail=detail)
 
 
-def _accepted(answer: Answer) -> Answer:
-    if answer.status < 300:
-        return answer
-    raise failure(answer.status, answer.headers, _first_line(answer.body))
+async def _detail(response: aiohttp.ClientResponse) -> str:
+    try:
+        return _first_line(await response.read())
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return ""
 
 
 def failure(status: int, headers: Mapping[str, str], detail: str = "") -> Exception:
