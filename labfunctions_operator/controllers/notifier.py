@@ -150,6 +150,7 @@ class Notifier:
         if not wait and not self._post.is_failing(hand.key.namespace, delivery.target):
             hand.fresh.add(place)
         parcel = Parcel(
+            about={"kind": "Run", "metadata": run.metadata.wire()},
             target=delivery.target,
             event=delivery.event,
             write=partial(self._about_run, run),
@@ -173,6 +174,7 @@ class Notifier:
     ) -> Parcel:
         due = self._clock() + self._held(delivery)
         return Parcel(
+            about={"kind": "Workflow", "metadata": workflow.metadata.wire()},
             target=delivery.target,
             event=delivery.event,
             write=lambda _: self._dispatch.write_missed(workflow, delivery, template),

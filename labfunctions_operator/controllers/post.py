@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from labfunctions_operator.desired.message import Message
 from labfunctions_operator.errors import Denied, Transient
 from labfunctions_operator.providers.notify.gate import Partly, Undeliverable
 from labfunctions_operator.reconcile.notify import Outcome
+from labfunctions_operator.telemetry import speak_of
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Parcel:
     """One message to send, for one object or for several alike.
 
     Attributes:
+        about: The object, or the first of them; what is logged names it.
         write: Writes it, at each try anew.
         due: When it is tried next.
         last_try: When it is given up.
@@ -46,6 +48,7 @@ class Parcel:
         never: Says which recipients will never have it.
     """
 
+    about: Mapping[str, Any]
     target: Target
     event: Event
     write: Callable[["Parcel"], Awaitable[Message]]
@@ -162,6 +165,7 @@ class Post:
             del self._lanes[where]
 
     async def _deliver(self, lane: _Lane, parcel: Parcel) -> None:
+        speak_of(parcel.about)
         if lane.failures and self._clock() > parcel.last_try:
             self._settle(parcel, lane.error)
             return
@@ -201,20 +205,28 @@ class Post:
         # Behind the others: it may be this message that the server cannot take.
         parcel.due = lane.not_before
         lane.parcels.append(parcel)
-        logger.warning("a message waits for its target %s: %s", parcel.target, lane.error)
+        _log(logging.WARNING, parcel, f"a message waits for its target: {lane.error}")
         for waiting in lane.parcels:
             for member in waiting.members:
                 self._addressee.delayed(member)
 
     def _settle(self, parcel: Parcel, error: str = "") -> None:
         failures = "; ".join(filter(None, (parcel.never, error)))
-        outcome = Outcome(state="Sent")
         if failures:
             outcome = Outcome(state="Failed", message=failures)
+            _log(logging.WARNING, parcel, f"a message was given up: {failures}")
+        else:
+            outcome = Outcome(state="Sent")
+            _log(logging.INFO, parcel, "a message was sent")
         medium = (parcel.target.media or ["none"])[0]
         self.messages[parcel.event, medium, outcome.state] += 1
         for member in parcel.members:
             self._addressee.settled(member, outcome)
+
+
+def _log(level: int, parcel: Parcel, said: str) -> None:
+    extra = {"event": parcel.event, "target": str(parcel.target), "count": len(parcel.members)}
+    logger.log(level, said, extra={"action": "notify", **extra})
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

@@ -89,7 +89,7 @@ def test_each_decision_is_a_line_without_a_secret(
     decisions = [line for line in lines if "action" in line]
     assert all(line.keys() >= set(OBJECT) for line in decisions)
     of_run = [
-        (line["action"], line.get("child") or (line["from"], line["to"]))
+        (line["action"], line.get("child") or (line.get("from"), line.get("to")))
         for line in decisions
         if (line["kind"], line["name"]) == ("Run", "bad")
     ]
@@ -99,6 +99,8 @@ def test_each_decision_is_a_line_without_a_secret(
         ("status", ("ImageBuilding", "Running")),
         ("status", ("Running", "OutOfMemory")),
     ]
+    told = {(line["target"], line["name"]) for line in decisions if line["action"] == "notify"}
+    assert told == {("slack", "bad"), ("discord", "bad")}
     of_project = {(line["action"], line.get("child")) for line in decisions} - {("status", None)}
     [build] = bench.builds()
     assert ("apply", "Secret/wine-builder") in of_project

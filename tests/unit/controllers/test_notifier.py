@@ -1,6 +1,8 @@
 """Messages on their way, on a loop whose time passes only while everybody sleeps."""
 
 import asyncio
+import json
+import logging
 from itertools import pairwise
 from typing import Any
 
@@ -8,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from notifier_bench import Act, Bench, fails, fails_once, hangs, loop_time
+from objects import make_object
 from virtual_loop import play
 
 from labfunctions_operator.controllers.post import PATIENCE
 from labfunctions_operator.errors import Denied, Transient
 from labfunctions_operator.providers.notify.gate import Partly, Undeliverable
+from labfunctions_operator.telemetry import JsonFormatter, speak_of
 
 
 def test_each_target_gets_one_message_and_all_are_one_write() -> None:
@@ -315,6 +319,34 @@ def test_a_deleted_runs_message_arrives_and_nothing_is_written() -> None:
         assert bench.writes == []
 
     play(story())
+
+
+def test_each_message_has_a_line_that_names_its_run_target_and_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.handler.setFormatter(JsonFormatter())
+    caplog.set_level(logging.INFO)
+
+    async def story() -> None:
+        bench = Bench(a=fails_once(Transient("busy")), b=fails(Undeliverable("404")))
+        for name in ("r", "s"):
+            speak_of(make_object("Run", name, {}))
+            bench.end(name, "a", "b")
+        await asyncio.sleep(100)
+
+    play(story())
+    lines = [json.loads(line) for line in caplog.text.splitlines()]
+    assert {(line["action"], line["event"], line["target"]) for line in lines} == {
+        ("notify", "Failed", "webhook")
+    }
+    ends = [(line["name"], line["message"]) for line in lines]
+    assert sorted(ends) == [
+        ("r", "a message waits for its target: busy"),
+        ("r", "a message was given up: 404"),
+        ("r", "a message was sent"),
+        ("s", "a message was given up: 404"),
+        ("s", "a message was sent"),
+    ]
 
 
 ERRORS = st.sampled_from(
