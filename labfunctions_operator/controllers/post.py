@@ -166,7 +166,7 @@ class Post:
 
     async def _deliver(self, lane: _Lane, parcel: Parcel) -> None:
         speak_of(parcel.about)
-        if lane.failures and self._clock() > parcel.last_try:
+        if lane.failures and lane.not_before > parcel.last_try:
             self._settle(parcel, lane.error)
             return
         parcel.was_tried = True
@@ -198,10 +198,13 @@ class Post:
         if isinstance(error, Transient) and error.retry_after:
             delay = max(delay, error.retry_after)
         delay *= 1 + self._random() / 4
-        lane.not_before = self._clock() + delay
-        if lane.not_before > parcel.last_try:
+        now = self._clock()
+        lane.not_before = now + delay
+        if now + FIRST_DELAY > parcel.last_try:
             self._settle(parcel, lane.error)
             return
+        # Who asks to wait for longer than we do is asked once more all the same.
+        lane.not_before = min(lane.not_before, parcel.last_try)
         # Behind the others: it may be this message that the server cannot take.
         parcel.due = lane.not_before
         lane.parcels.append(parcel)

@@ -179,6 +179,17 @@ def test_a_server_that_asks_to_wait_is_not_asked_before() -> None:
     play(story())
 
 
+def test_a_server_that_asks_to_wait_for_all_the_time_there_is_is_asked_once_more() -> None:
+    async def story() -> None:
+        bench = Bench(a=fails_once(Transient("429", retry_after=PATIENCE + 100)))
+        key = bench.end("r", "a")
+        await asyncio.sleep(PATIENCE + 200)
+        assert [when for when, _ in bench.servers.tries] == [0, PATIENCE]
+        assert bench.states(key) == ["Sent"]
+
+    play(story())
+
+
 def test_a_message_that_one_server_cannot_take_does_not_hold_up_those_behind_it() -> None:
     async def story() -> None:
         bench = Bench(a=fails_once(Transient("500")))
