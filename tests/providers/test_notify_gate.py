@@ -149,6 +149,16 @@ async def test_a_name_without_an_address_is_tried_again(monkeypatch: pytest.Monk
         await ANYWHERE.connect("hooks.example.com", 25)
 
 
+@pytest.mark.parametrize(
+    "host", ["hooks..example.com", "a" * 64 + ".example.com", ".x", "b.com\0.a.com"]
+)
+async def test_what_can_be_no_name_is_not_tried_again(host: str) -> None:
+    with pytest.raises(Undeliverable, match="not the name of a host"):
+        await ANYWHERE.connect(host, 25)
+    with pytest.raises(Undeliverable):
+        await post(f"https://{host}/secret", ANYWHERE)
+
+
 async def test_a_name_server_that_does_not_answer_holds_up_nobody_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

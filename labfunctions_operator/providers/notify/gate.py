@@ -66,6 +66,8 @@ class Gate:
             Undeliverable: It is not allowed.
         """
         name = host.lower().rstrip(".")
+        if "\0" in name:  # which would end it for whoever looks it up
+            raise _no_name(host)
         shown = f"[{name}]" if ":" in name else name
         if f"{shown}:{port}" in self.allowed:
             return False
@@ -170,15 +172,22 @@ def _literal(name: str) -> Address | None:
 
 async def _lookup(host: str, port: int, *, must_be_public: bool) -> list[Place]:
     loop = asyncio.get_running_loop()
-    answer = await loop.run_in_executor(
-        _THREADS, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    )
+    try:
+        answer = await loop.run_in_executor(
+            _THREADS, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        )
+    except ValueError:  # a UnicodeError above all, for a label that is empty or too long
+        raise _no_name(host) from None
     found: list[Place] = [(family, place) for family, _, _, _, place in answer]
     if must_be_public:
         found = [(f, p) for f, p in found if (at := _literal(p[0])) and is_public(at)]
         if not found:
             raise Undeliverable(f"{host} has no public address")
     return found
+
+
+def _no_name(host: str) -> Undeliverable:
+    return Undeliverable(f"{host[:100]!r} is not the name of a host")
 
 
 async def _connect_first(places: Sequence[Place]) -> socket.socket:
