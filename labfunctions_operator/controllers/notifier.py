@@ -83,7 +83,7 @@ class Notifier:
             for place, delivery in enumerate(run.status.notifications or ()):
                 if delivery.state == PENDING:
                     self._enqueue(hand, place, delivery, run)
-        return hand.outcomes
+        return self._known(hand)
 
     def offer_missed(
         self, key: Key, workflow: Workflow, template: Template | None
@@ -111,7 +111,7 @@ class Notifier:
             ):
                 hand.fresh.add(mark)
             self._post.enqueue(key.namespace, parcel)
-        return hand.outcomes
+        return self._known(hand)
 
     def forget(self, key: Key) -> None:
         """Drop what is known of an object that is on record, or gone; what is sent arrives."""
@@ -188,6 +188,10 @@ class Notifier:
         if not delivery.not_before:
             return 0.0
         return max(0.0, (parse_time(delivery.not_before) - self._now()).total_seconds())
+
+    def _known(self, hand: _Hand) -> Mapping[Any, Outcome]:
+        """Return outcomes once they are one write, whoever has an object looked at before."""
+        return {} if hand.fresh and not self._post.is_stopping else hand.outcomes
 
     def _report(self, hand: _Hand) -> None:
         """Have outcomes put on record, in one write for all that is sent at the first try."""

@@ -40,9 +40,10 @@ def test_a_slow_message_delays_the_record_but_no_other_message() -> None:
 
     async def story() -> None:
         bench = Bench(a=slow)
-        bench.end("r", "a", "b")
+        key = bench.end("r", "a", "b")
         await asyncio.sleep(1)
         assert bench.servers.names() == ["b"]
+        bench.reconcile(key)
         assert bench.writes == []
         await asyncio.sleep(10)
         assert len(bench.writes) == 1
