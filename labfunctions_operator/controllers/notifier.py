@@ -13,7 +13,7 @@ from labfunctions_operator.api.run import Run
 from labfunctions_operator.api.times import parse_time
 from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.controllers.dispatch import Dispatch
-from labfunctions_operator.controllers.post import PATIENCE, Member, Parcel, Post
+from labfunctions_operator.controllers.post import PATIENCE, Measured, Member, Parcel, Post
 from labfunctions_operator.desired.message import NAMES_LIMIT, Message
 from labfunctions_operator.reconcile.missed import pending
 from labfunctions_operator.reconcile.notify import PENDING, Outcome
@@ -48,11 +48,9 @@ class Notifier:
         dispatch: Writes one message, and says how it is sent.
         on_outcome: Called with an object's key when there is something to put on record.
         now: The time.
+        measured: Called with namespace, event, medium and `Sent` or `Failed` of each message.
         clock: Seconds that only grow.
         random: A number in [0, 1), for jitter.
-
-    Attributes:
-        messages: How many messages ended, by event, medium and `Sent` or `Failed`.
     """
 
     def __init__(
@@ -61,6 +59,7 @@ class Notifier:
         on_outcome: Callable[[Key], None],
         now: Callable[[], datetime],
         *,
+        measured: Measured,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -69,8 +68,7 @@ class Notifier:
         self._now = now
         self._clock = clock
         self._hands: dict[Key, _Hand] = {}
-        self._post: Post = Post(dispatch.address, self, clock, random)
-        self.messages = self._post.messages
+        self._post: Post = Post(dispatch.address, self, measured, clock, random)
 
     def offer(self, key: Key, run: Run) -> Mapping[int, Outcome]:
         """Take in hand what is still to be sent about a Run; return what became of it so far."""

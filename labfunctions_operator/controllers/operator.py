@@ -64,9 +64,9 @@ class Operator:
             StateCollector(
                 self._world.caches,
                 parts.metrics.workflows,
+                parts.metrics.projects,
                 self._engine,
                 requests=client.requests,
-                messages=parts.notifier.messages,
             )
         )
         self._metrics_server = MetricsServer(parts.metrics.registry)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -29,6 +28,7 @@ STOP_TIMEOUT = 5.0
 # What the addressee knows a message by.
 Member = tuple[Any, Hashable]
 Place = tuple[str, str]
+Measured = Callable[[str, str, str, str], None]
 Address = Callable[[str, Target, Message, Sequence[str]], Awaitable[Letter]]
 
 
@@ -92,24 +92,23 @@ class Post:
     Args:
         address: Makes a letter of a message.
         addressee: Is told of each member.
+        measured: Called with namespace, event, medium and `Sent` or `Failed` of each message.
         clock: Seconds that only grow.
         random: A number in [0, 1), for jitter.
-
-    Attributes:
-        messages: How many messages ended, by event, medium and `Sent` or `Failed`.
     """
 
     def __init__(
         self,
         address: Address,
         addressee: Addressee,
+        measured: Measured,
         clock: Callable[[], float],
         random: Callable[[], float],
     ) -> None:
-        self.messages: Counter[tuple[str, str, str]] = Counter()
         self.is_stopping = False
         self._address = address
         self._addressee = addressee
+        self._measured = measured
         self._clock = clock
         self._random = random
         self._lanes: dict[Place, _Lane] = {}
@@ -167,7 +166,7 @@ class Post:
     async def _deliver(self, lane: _Lane, parcel: Parcel) -> None:
         speak_of(parcel.about)
         if lane.failures and lane.not_before > parcel.last_try:
-            self._settle(parcel, lane.error)
+            self._settle(lane, parcel, lane.error)
             return
         parcel.was_tried = True
         try:
@@ -177,7 +176,7 @@ class Post:
             async with self._slots.to(letter.host), asyncio.timeout(TRY_TIMEOUT):
                 await letter.send()
         except Undeliverable as error:
-            self._settle(parcel, str(error))
+            self._settle(lane, parcel, str(error))
         except Partly as error:
             parcel.only = error.later
             parcel.never = "; ".join(filter(None, (parcel.never, error.never)))
@@ -186,10 +185,10 @@ class Post:
             self._later(lane, parcel, error)
         except Exception:
             logger.exception("a message could not be sent")
-            self._settle(parcel, "an error of the operator's own")
+            self._settle(lane, parcel, "an error of the operator's own")
         else:
             lane.failures = 0
-            self._settle(parcel)
+            self._settle(lane, parcel)
 
     def _later(self, lane: _Lane, parcel: Parcel, error: Exception) -> None:
         lane.error = str(error) or "no answer in time"
@@ -201,7 +200,7 @@ class Post:
         now = self._clock()
         lane.not_before = now + delay
         if now + FIRST_DELAY > parcel.last_try:
-            self._settle(parcel, lane.error)
+            self._settle(lane, parcel, lane.error)
             return
         # Who asks to wait for longer than we do is asked once more all the same.
         lane.not_before = min(lane.not_before, parcel.last_try)
@@ -213,7 +212,7 @@ class Post:
             for member in waiting.members:
                 self._addressee.delayed(member)
 
-    def _settle(self, parcel: Parcel, error: str = "") -> None:
+    def _settle(self, lane: _Lane, parcel: Parcel, error: str = "") -> None:
         failures = "; ".join(filter(None, (parcel.never, error)))
         if failures:
             outcome = Outcome(state="Failed", message=failures)
@@ -222,7 +221,7 @@ class Post:
             outcome = Outcome(state="Sent")
             _log(logging.INFO, parcel, "a message was sent")
         medium = (parcel.target.media or ["none"])[0]
-        self.messages[parcel.event, medium, outcome.state] += 1
+        self._measured(lane.namespace, parcel.event, medium, outcome.state)
         for member in parcel.members:
             self._addressee.settled(member, outcome)
 

@@ -69,7 +69,7 @@ class Parts:
         )
         self.past = PastReader(self._store, self.world, wake)
         self.dispatch = Dispatch(client, self._store, settings.notifications, utc_now)
-        self.notifier = Notifier(self.dispatch, wake, utc_now)
+        self.notifier = Notifier(self.dispatch, wake, utc_now, measured=self.metrics.message_ended)
         self.pools = Pools(
             lambda group: make_provider(group, client),
             wake,

@@ -37,9 +37,10 @@ Beside these there are the usual `process_*` metrics: memory, CPU, open files, s
 ## Labels
 
 - `workflow` is empty for a Run without a Workflow. No label is ever a Run's name.
-- At most {workflows} Workflows and {projects} Projects have counters and histograms of their own
-  at a time. Those beyond, and Runs of a Workflow that does not exist, share `_other` in their
-  namespace. The series of a deleted object are dropped by the sweep, every ten minutes.
+- At most {workflows} Workflows and {projects} Projects have series of their own at a time. Those
+  beyond, and Runs of a Workflow that does not exist, share `_other` in their namespace: what is
+  counted is their sum, and a result, a time or a lag is that of the worst of them. The series of a
+  deleted object are dropped by the sweep, every ten minutes.
 - `node_group` is empty for a Run that names no NodeGroup, `_other` for one that does not exist.
 """
 

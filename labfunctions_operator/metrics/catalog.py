@@ -168,7 +168,7 @@ NODE_GROUP_WRITES = Definition(
 NOTIFICATIONS = Definition(
     "labfunctions_notifications_total",
     "counter",
-    ("event", "type", "result"),
+    ("namespace", "event", "type", "result"),
     "Notifications that ended, by event, type of target, and result: Sent or Failed.",
 )
 EVENTS = Definition(
@@ -213,4 +213,4 @@ INFO = Definition("labfunctions_operator_info", "gauge", ("version",), "1 while 
 
 CATALOG = tuple(value for value in list(globals().values()) if isinstance(value, Definition))
 # Read at a scrape from what is there, or from who counts it; all others are counted here.
-COLLECTED = frozenset(d for d in CATALOG if d.type == "gauge") | {API_REQUESTS, NOTIFICATIONS}
+COLLECTED = frozenset(d for d in CATALOG if d.type == "gauge") | {API_REQUESTS}

@@ -46,7 +46,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.workflows = Names(caches["Workflow"], catalog.WORKFLOW_LIMIT)
-        self._projects = Names(caches["Project"], catalog.PROJECT_LIMIT)
+        self.projects = Names(caches["Project"], catalog.PROJECT_LIMIT)
         self._jobs = caches["Job"]
         self._clock = clock
         self._made = {d: d.make(self.registry) for d in catalog.CATALOG if d not in COLLECTED}
@@ -96,6 +96,11 @@ class Metrics:
         """Count a change of a node group's size that was asked of its provider."""
         self._count(catalog.NODE_GROUP_WRITES, name, result)
 
+    def message_ended(self, namespace: str, event: str, medium: str, result: str) -> None:
+        """Count a notification by what became of it."""
+        self._namespaces.add(namespace)
+        self._count(catalog.NOTIFICATIONS, namespace, event, medium, result)
+
     def event(self, result: str) -> None:
         """Count a Kubernetes Event by what became of it."""
         self._count(catalog.EVENTS, result)
@@ -104,7 +109,7 @@ class Metrics:
         """Drop the series of objects that are gone, and of all namespaces but these."""
         for namespace, name in self.workflows.forget_gone():
             self._drop("workflow", {"namespace": namespace, "workflow": name})
-        for namespace, name in self._projects.forget_gone():
+        for namespace, name in self.projects.forget_gone():
             self._drop("project", {"namespace": namespace, "project": name})
         for namespace in self._namespaces.difference(namespaces):
             self._drop("namespace", {"namespace": namespace})
@@ -129,7 +134,7 @@ class Metrics:
             self._observe(catalog.RUN_DURATION, new["durationSeconds"], *names)
 
     def _built(self, namespace: str, project: str, build: EndedBuild) -> None:
-        label = self._projects.label(namespace, project)
+        label = self.projects.label(namespace, project)
         result = FAILED if build.image is None else SUCCEEDED
         self._count(catalog.BUILDS, namespace, label, result)
         name = build_job_name(project, build.runtime, build.inputs_hash)

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
+from operator import add
 from typing import Any, Protocol
 
 from prometheus_client.core import Metric
@@ -42,9 +43,9 @@ class StateCollector(Collector):
     Args:
         caches: By kind.
         workflows: Keeps the Workflows' names bounded.
+        projects: Keeps the Projects' names bounded.
         queue: The engine.
         requests: How many requests the client made, by verb and code.
-        messages: How many notifications ended, by event, type of target, and result.
         clock: Seconds since 1970.
     """
 
@@ -52,17 +53,17 @@ class StateCollector(Collector):
         self,
         caches: Mapping[str, Cache],
         workflows: Names,
+        projects: Names,
         queue: Queue,
         requests: Mapping[tuple[str, int], int],
-        messages: Mapping[tuple[str, str, str], int],
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._caches = caches
         self._workflows = workflows
+        self._projects = projects
         self._queue = queue
         self._requests = requests
-        self._messages = messages
         self._clock = clock
 
     def describe(self) -> Iterable[Metric]:
@@ -129,8 +130,9 @@ class StateCollector(Collector):
             if succeeded:
                 success[workflow] = max(ended, success.get(workflow, 0.0))
         results = {workflow: float(not failed) for workflow, (_, failed) in last.items()}
-        yield _family(catalog.WORKFLOW_LAST_RUN_SUCCEEDED, results)
-        yield _family(catalog.WORKFLOW_LAST_SUCCESS, success)
+        names = self._workflows
+        yield _family(catalog.WORKFLOW_LAST_RUN_SUCCEEDED, _together(results, names, min))
+        yield _family(catalog.WORKFLOW_LAST_SUCCESS, _together(success, names, min))
 
     def _schedules(self) -> Iterator[Metric]:
         before: dict[tuple[str, ...], float] = {}
@@ -150,16 +152,19 @@ class StateCollector(Collector):
             elif workflow in before or workflow in after:
                 # From the start, so that the first one is seen as a change.
                 missed[workflow] = 0
-        yield _family(catalog.WORKFLOW_LAST_SCHEDULE, before)
-        yield _family(catalog.WORKFLOW_NEXT_SCHEDULE, after)
-        yield _family(catalog.WORKFLOW_SCHEDULE_LAG, lag)
-        yield _family(catalog.WORKFLOW_MISSED, missed)
+        names = self._workflows
+        yield _family(catalog.WORKFLOW_LAST_SCHEDULE, _together(before, names, min))
+        yield _family(catalog.WORKFLOW_NEXT_SCHEDULE, _together(after, names, min))
+        yield _family(catalog.WORKFLOW_SCHEDULE_LAG, _together(lag, names, max))
+        yield _family(catalog.WORKFLOW_MISSED, _together(missed, names, add))
 
     def _images(self) -> Iterator[Metric]:
-        counts: dict[tuple[str, ...], float] = {}
-        for project, status in self._of_kind("Project"):
+        counts: Counter[tuple[str, ...]] = Counter()
+        for (namespace, name), status in self._of_kind("Project"):
+            label = self._projects.label(namespace, name)
             phases = Counter(str(r.get("phase")) for r in items(status, "runtimes"))
-            counts |= {(*project, phase): phases[phase] for phase in IMAGE_PHASES}
+            for phase in IMAGE_PHASES:
+                counts[namespace, label, phase] += phases[phase]
         yield _family(catalog.PROJECT_IMAGES, counts)
 
     def _node_groups(self) -> Iterator[Metric]:
@@ -182,7 +187,6 @@ class StateCollector(Collector):
         requests = list(self._requests.items())
         counts = {(verb, str(code)): number for (verb, code), number in requests}
         yield _family(catalog.API_REQUESTS, counts)
-        yield _family(catalog.NOTIFICATIONS, dict(list(self._messages.items())))
         yield _family(catalog.INFO, {(version("labfunctions-operator"),): 1})
 
     def _of_kind(self, kind: str) -> Iterator[tuple[tuple[str, str], Object]]:
@@ -190,6 +194,17 @@ class StateCollector(Collector):
         for obj in cache.objects() if cache else ():
             metadata = obj["metadata"]
             yield (metadata.get("namespace", ""), metadata["name"]), mapping(obj.get("status"))
+
+
+def _together(
+    values: Mapping[tuple[str, ...], float], names: Names, worst: Callable[[float, float], float]
+) -> dict[tuple[str, ...], float]:
+    """Give those that are too many for values of their own one in common for each namespace."""
+    found: dict[tuple[str, ...], float] = {}
+    for (namespace, name), value in values.items():
+        key = (namespace, names.label(namespace, name))
+        found[key] = worst(found[key], value) if key in found else value
+    return found
 
 
 def _family(definition: Definition, values: Mapping[Any, float]) -> Metric:

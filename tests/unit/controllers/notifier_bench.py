@@ -1,6 +1,7 @@
 """A notifier whose messages go to servers in memory, and statuses that are written at once."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,6 +94,7 @@ class Bench:
     def __init__(self, **acts: Act) -> None:
         self.servers = Servers(acts)
         self.runs: dict[Key, Run] = {}
+        self.messages: Counter[tuple[str, ...]] = Counter()
         self.writes: list[tuple[float, Key]] = []
         self.notifier = self.start()
 
@@ -101,6 +103,7 @@ class Bench:
             self.servers,  # type: ignore[arg-type]
             self.reconcile,
             lambda: at(loop_time()),
+            measured=lambda *labels: self.messages.update([labels]),
             clock=loop_time,
             random=lambda: 0.0,
         )

@@ -95,7 +95,7 @@ def test_after_the_last_try_it_is_said_why() -> None:
         gaps = [b - a for (a, _), (b, _) in pairwise(bench.servers.tries)]
         assert gaps[:5] == [2, 4, 8, 16, 32]
         assert max(gaps) == 300
-        assert bench.notifier.messages["Failed", "webhook", "Failed"] == 20
+        assert bench.messages["team", "Failed", "webhook", "Failed"] == 20
         assert len(bench.writes) == 20
 
     play(story())

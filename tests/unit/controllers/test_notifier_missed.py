@@ -118,7 +118,7 @@ def test_a_target_that_is_dead_for_good_is_given_up_although_more_is_to_be_told(
                 break
         assert bench.said == [("Failed", "refused")]
         assert PATIENCE - 600 <= loop_time() <= PATIENCE + 600
-        assert bench.notifier.messages["Missed", "webhook", "Failed"] == 1
+        assert bench.messages["team", "Missed", "webhook", "Failed"] == 1
         bench.servers.acts.clear()
         bench.miss("dead")
         await asyncio.sleep(400)

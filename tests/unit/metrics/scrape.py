@@ -32,9 +32,9 @@ class Scraped:
             StateCollector(
                 self.caches,
                 self.metrics.workflows,
+                self.metrics.projects,
                 StillQueue(),
                 {("get", 200): 4, ("create", 0): 1},
-                {("Failed", "slack", "Sent"): 2},
                 clock=NOW.timestamp,
             )
         )

@@ -173,6 +173,11 @@ async def test_reconciliation_that_is_ended_from_outside_is_counted() -> None:
     [
         (("node_group_written", "gpu", "Failed"), "node_group_writes_total", ("gpu", "Failed")),
         (("event", "Limited"), "events_total", ("Limited",)),
+        (
+            ("message_ended", "team", "Failed", "slack", "Sent"),
+            "notifications_total",
+            ("team", "Failed", "slack", "Sent"),
+        ),
     ],
 )
 def test_what_others_tell(call: tuple[str, ...], family: str, labels: tuple[str, ...]) -> None:

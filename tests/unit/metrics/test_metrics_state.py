@@ -11,6 +11,8 @@ from objects import NOW, make_object, stamp
 from prometheus_client import generate_latest
 from scrape import Object, Scraped, make_run, make_stored_workflow
 
+from labfunctions_operator.metrics import catalog
+
 SECOND = timedelta(seconds=1)
 
 
@@ -139,13 +141,33 @@ def test_node_groups() -> None:
     assert scraped.samples("node_group_pending_runs") == {("gpu",): 3}
 
 
-def test_queue_requests_and_notifications() -> None:
+def test_workflows_beyond_the_limit_share_the_worst_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "WORKFLOW_LIMIT", 1)
+    monkeypatch.setattr(catalog, "PROJECT_LIMIT", 1)
+    failed, due = {"lastFailedTime": stamp(5)}, {"nextScheduleTime": stamp(-90)}
+    scraped = Scraped(
+        make_stored_workflow("a", lastSuccessfulTime=stamp(), missed=1),
+        make_stored_workflow("b", lastSuccessfulTime=stamp(), missed=2, **failed),
+        make_stored_workflow("c", lastSuccessfulTime=stamp(9), missed=4, **due),
+        *(make_object("Project", n, {}, {"runtimes": [{"phase": "Ready"}]}) for n in "abc"),
+    )
+    own, others = ("team", "a"), ("team", "_other")
+    assert scraped.samples("workflow_last_run_succeeded") == {own: 1, others: 0}
+    assert scraped.samples("workflow_last_success_timestamp_seconds") == {
+        own: seconds(0),
+        others: seconds(0),
+    }
+    assert scraped.samples("workflow_missed_schedules") == {own: 1, others: 6}
+    assert scraped.samples("workflow_schedule_lag_seconds") == {others: 90}
+    assert scraped.value("project_images", namespace="team", project="_other", phase="Ready") == 2
+
+
+def test_queue_and_requests() -> None:
     scraped = Scraped()
     assert scraped.value("queue_depth") == 2
     assert scraped.value("queue_later") == 3
     assert scraped.value("queue_oldest_seconds") == 1.5
     assert scraped.samples("api_requests_total") == {("get", "200"): 4, ("create", "0"): 1}
-    assert scraped.samples("notifications_total") == {("Failed", "slack", "Sent"): 2}
     assert scraped.value("objects", kind="Run") == 0
 
 
