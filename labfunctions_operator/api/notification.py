@@ -205,18 +205,23 @@ Entries = Annotated[
 
 
 class Notifications(Model):
-    """Who is told of what."""
+    """Who is told how Runs end."""
 
     on_success: Entries = []
     """Told of each Run that succeeds."""
     on_failure: Entries = []
     """Told of each Run that fails, after its last attempt."""
-    on_missed: Entries = []
-    """Told of ticks of the schedule that got no Run: the first of several in turn."""
     on_recovered: Entries = []
     """Told of the first Run that succeeds after one of the same Workflow has failed."""
     group_seconds: Annotated[int, Field(ge=0, le=86400)] = 0
     """Wait this long for more alike, and tell of them in one message (default 0)."""
+
+
+class WorkflowNotifications(Notifications):
+    """Who is told how Runs end, and of those that the schedule did not make."""
+
+    on_missed: Entries = []
+    """Told of ticks of the schedule that got no Run: the first of several in turn."""
 
 
 class Template(Model):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from labfunctions_operator.api.notification import NamedTarget, Notifications, Template
+from labfunctions_operator.api.notification import NamedTarget, Template, WorkflowNotifications
 from labfunctions_operator.api.times import DURATION_PATTERN, parse_duration
 from labfunctions_operator.api.types import (
     Condition,
@@ -164,7 +164,7 @@ class Defaults(Model):
     resources: Passthrough | None = None
     timeout_seconds: Annotated[int, Field(ge=1, le=2592000)] | None = None
     service_account_name: str | None = None
-    notifications: Notifications | None = None
+    notifications: WorkflowNotifications | None = None
     """Who is told how Runs end."""
     node_group: NodeGroupName | None = None
 

@@ -4,7 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, field_validator
 
-from labfunctions_operator.api.notification import MissedDelivery, Notifications
+from labfunctions_operator.api.notification import (
+    MissedDelivery,
+    Notifications,
+    WorkflowNotifications,
+)
 from labfunctions_operator.api.project import inner_path
 from labfunctions_operator.api.quantity import parse_bytes
 from labfunctions_operator.api.schedule import ScheduleSpec, ScheduleStatus
@@ -151,6 +155,9 @@ class Execution(Model):
 
 class WorkflowSpec(Execution, ScheduleSpec):
     """What a user wants of a Workflow."""
+
+    notifications: WorkflowNotifications | None = None
+    """Who is told how Runs end, and of ticks without a Run (default: the Project's)."""
 
 
 class WorkflowStatus(ScheduleStatus):

@@ -15,6 +15,7 @@ from labfunctions_operator.api.notification import (
     Notifications,
     NotifyPlan,
     Target,
+    WorkflowNotifications,
 )
 from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.run import FINAL_PHASES, Phase, Run, RunStatus
@@ -54,10 +55,10 @@ def in_force(words: Notifications | None, project: Project | None) -> NotifyPlan
     return plan if plan.on_success or plan.on_failure or plan.on_recovered else None
 
 
-def words_of(workflow: Workflow, project: Project | None) -> Notifications:
+def words_of(workflow: Workflow, project: Project | None) -> WorkflowNotifications:
     """Return who is to be told of a Workflow: what it says itself, else what its Project does."""
     default = project.spec.defaults.notifications if project else None
-    return workflow.spec.notifications or default or Notifications()
+    return workflow.spec.notifications or default or WorkflowNotifications()
 
 
 def with_unknown_targets(

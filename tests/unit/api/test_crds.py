@@ -192,6 +192,18 @@ def test_a_node_group_has_one_provider_and_bounds_in_order() -> None:
     ]
 
 
+def test_only_a_schedule_can_miss_a_tick() -> None:
+    def lists(kind: str, *path: str) -> set[str]:
+        schema = schema_of(kind)["properties"]["spec"]
+        for name in (*path, "notifications"):
+            schema = schema["properties"][name]
+        return {name for name in schema["properties"] if name.startswith("on")}
+
+    ends = {"onSuccess", "onFailure", "onRecovered"}
+    assert lists("Run") == ends
+    assert lists("Workflow") == lists("Project", "defaults") == ends | {"onMissed"}
+
+
 def test_printer_columns_show_fields_that_exist() -> None:
     for definition in crd.crds().values():
         version = definition["spec"]["versions"][0]
@@ -251,7 +263,7 @@ EXECUTION: dict[str, Any] = {
     "queueName": "team",
     "safeToEvict": True,
     "ttlSecondsAfterFinished": 9,
-    "notifications": NOTIFICATIONS,
+    "notifications": {name: v for name, v in NOTIFICATIONS.items() if name != "onMissed"},
     "retries": {
         "limit": 1,
         "backoff": {"duration": "10s", "factor": 2.0, "cap": "5m"},
