@@ -109,10 +109,16 @@ class RunObserver:
         self, key: Key, run: Run, name: str, *, jobs: list[Object], pods: list[Object]
     ) -> RunObserved:
         origin = self._world.run(key.namespace, name)
-        grant = None
-        if isinstance(origin, Run) and (snapshot := origin.status.snapshot):
-            grant = self._grant(run, snapshot, 1)
-        return RunObserved(origin=origin, jobs=jobs, pods=pods, grant=grant)
+        if not isinstance(origin, Run) or origin.status.snapshot is None:
+            return RunObserved(origin=origin, jobs=jobs, pods=pods)
+        snapshot = origin.status.snapshot
+        return RunObserved(
+            origin=origin,
+            project=self._world.project(key.namespace, snapshot.project),
+            jobs=jobs,
+            pods=pods,
+            grant=self._grant(run, snapshot, 1),
+        )
 
     def _grant(self, run: Run, snapshot: Snapshot, attempt: int) -> Grant:
         return self._grants.grant(

@@ -44,7 +44,7 @@ def admit(
 ) -> Snapshot | Blocked:
     """Pass a Run through its gates: the workflow first, and the nodes it goes to last."""
     if run.spec.from_run:
-        return _again(run.spec.from_run, origin)
+        return _again(run, run.spec.from_run, origin, project)
     if not run.spec.workflow_ref:
         workflow = None
     elif not isinstance(workflow, Workflow):
@@ -85,13 +85,21 @@ def admit(
     )
 
 
-def _again(name: str, origin: Run | InvalidSpec | None) -> Snapshot | Blocked:
-    """Take over what another Run was started with: image, parameters and all."""
+def _again(
+    run: Run, name: str, origin: Run | InvalidSpec | None, project: Project | InvalidSpec | None
+) -> Snapshot | Blocked:
+    """Take over what another Run was started with: image, parameters and all.
+
+    Only who is told of it the Run may say itself.
+    """
     if not isinstance(origin, Run):
         return missing("Run", name, origin)
     if origin.status.snapshot is None:
         return Blocked(reason="RunNotStarted", message=f"Run {name} was never started")
-    return origin.status.snapshot
+    if run.spec.notifications is None:
+        return origin.status.snapshot
+    known = project if isinstance(project, Project) else None
+    return origin.status.snapshot.but(notify=in_force(run.spec.notifications, known))
 
 
 def _behind(ahead: str | None, workflow: Workflow | None) -> Blocked | None:

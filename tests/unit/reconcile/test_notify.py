@@ -7,8 +7,10 @@ from objects import NOW, at, make_project, make_run, make_workflow, stamp
 from run_world import JOB, RunWorld, ready_project, runs
 from world import pod_evicted, pod_fails, pod_succeeds
 
-from labfunctions_operator.api.notification import NotifyPlan
+from labfunctions_operator.api.notification import NotifyPlan, Template
+from labfunctions_operator.api.run import Snapshot
 from labfunctions_operator.errors import InvalidSpec
+from labfunctions_operator.reconcile.admission import admit
 from labfunctions_operator.reconcile.notify import (
     Outcome,
     announce,
@@ -166,6 +168,28 @@ def test_a_runs_own_words_win_over_those_of_workflow_and_project() -> None:
     assert targets(plain, make_workflow()) == ["project"]
     assert targets(plain, None) == ["project"]
     assert targets(plain, InvalidSpec("spec", "x")) == ["project"]
+
+
+def test_a_repeat_tells_whom_it_names_itself_and_else_whom_its_origin_told() -> None:
+    origin = end(running())
+    slack = {"slack": {"webhookSecretRef": {"name": "hook"}}}
+    project = ready_project(
+        notificationTargets=[{"name": "slack", **slack}], notificationTemplate={"text": "oh"}
+    )
+
+    def plan(**spec: Any) -> NotifyPlan | None:
+        repeat = make_run("again", notebook=None, projectRef=None, **{"from": "first"}, **spec)
+        snapshot = admit(repeat, workflow=None, project=project, source=None, origin=origin.run)
+        assert isinstance(snapshot, Snapshot)
+        assert snapshot.image == origin.run.status.snapshot.image
+        return snapshot.notify
+
+    assert plan() == origin.run.status.snapshot.notify
+    assert plan(notifications={}) is None
+    own = plan(notifications={"onFailure": ["slack"]})
+    assert own is not None
+    assert [target.wire() for target in own.on_failure] == [{"name": "slack", **slack}]
+    assert own.template == Template(text="oh")
 
 
 def test_a_run_that_never_starts_tells_too() -> None:
