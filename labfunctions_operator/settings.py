@@ -1,5 +1,6 @@
 """The operator's configuration: one file, written by the Helm chart."""
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -75,12 +76,14 @@ class NotificationSettings(_Section):
     Attributes:
         allowed_hosts: By namespace, `*` for all: `example.com`, `*.example.com` or `*` at public
             addresses, `host:port` at any.
+        denied_cidrs: Addresses that do not count as public ones, such as a cluster's IPv6 ones.
         slack_url: Slack's Web API.
         console_url: Prefix of pages about Runs; without it, links are signed URLs.
         link_seconds: For how long a signed URL works; 0 for none.
     """
 
     allowed_hosts: dict[str, list[str]] = {"*": ["*"]}
+    denied_cidrs: list[IPv4Network | IPv6Network] = []
     slack_url: str = "https://slack.com/api/"
     console_url: str = ""
     link_seconds: Annotated[int, Field(ge=0, le=604800)] = 86400

@@ -167,7 +167,8 @@ class Dispatch:
             Undeliverable: It will never arrive; says why.
             Transient, Denied: It may arrive later.
         """
-        gate = Gate.of(self._settings.allowed_hosts, namespace)
+        said = self._settings
+        gate = Gate.of(said.allowed_hosts, namespace, said.denied_cidrs)
         if target.slack:
             return await self._to_slack(namespace, target.slack, message, gate)
         if target.discord:

@@ -92,6 +92,7 @@ def test_default_configuration_of_the_operator(render: Callable[..., Any]) -> No
         "metrics": {"port": 9090},
         "notifications": {
             "allowedHosts": {"*": ["*"]},
+            "deniedCidrs": [],
             "slackUrl": "https://slack.com/api/",
             "consoleUrl": "",
             "linkSeconds": 0,
@@ -104,8 +105,11 @@ def test_default_configuration_of_the_operator(render: Callable[..., Any]) -> No
 def test_where_messages_may_go_and_what_they_link_to(render: Callable[..., Any]) -> None:
     hosts = "notifications.allowedHosts.team={alerts.team.svc:8080,[::1]:25,*.example.com}"
     console = "notifications.consoleUrl=https://console.example.com"
-    said = Settings.model_validate(render(hosts, console, *EXTERNAL_STORE).config).notifications
+    denied = "notifications.deniedCIDRs={2001:db8:7::/48,203.0.113.0/24}"
+    config = render(hosts, denied, console, *EXTERNAL_STORE).config
+    said = Settings.model_validate(config).notifications
 
+    assert [str(network) for network in said.denied_cidrs] == ["2001:db8:7::/48", "203.0.113.0/24"]
     assert said.allowed_hosts == {
         "*": ["*"],
         "team": ["alerts.team.svc:8080", "[::1]:25", "*.example.com"],
@@ -279,6 +283,7 @@ def test_services_select_the_pods_of_their_own_part_only(render: Callable[..., A
         ("notifications.allowedHosts.team={http://a}", "/notifications/allowedHosts/team/0"),
         ("notifications.allowedHosts.team={*.a:80}", "/notifications/allowedHosts/team/0"),
         ("notifications.allowedHosts.Team={a}", "invalid propertyName 'Team'"),
+        ("notifications.deniedCIDRs={10.0.0.1}", "/notifications/deniedCIDRs/0"),
         ("notifications.linkSeconds=604801", "/notifications/linkSeconds"),
         ("notifications.consoleUrl=console", "/notifications/consoleUrl"),
         ("notifications.slackUrl=https://slack.com/api", "/notifications/slackUrl"),

@@ -49,6 +49,24 @@ def test_addresses_of_nodes_clusters_and_clouds_are_not_public(address: str) -> 
         ANYWHERE.check(address, 443)
 
 
+@pytest.mark.parametrize(
+    "address", ["2600:1f18::a", "8.8.8.8", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+)
+async def test_addresses_that_are_denied_count_as_not_public(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = [ipaddress.ip_network("2600:1f18::/32"), ipaddress.ip_network("8.8.8.0/24")]
+    gate = Gate.of({"*": ["*", "inside.example.com:443"]}, "team", networks)
+    with pytest.raises(Undeliverable, match="not a public address"):
+        gate.check(address, 443)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_to(address))
+    with pytest.raises(Undeliverable, match="has no public address"):
+        await gate.connect("hooks.example.com", 443)
+    assert not gate.check("inside.example.com", 443), "named with its port it is allowed"
+    assert gate.check("2606:4700::1111", 443)
+    assert gate.check("8.8.4.4", 443)
+
+
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "64:ff9b::808:808"])
 def test_addresses_of_the_internet_are_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))

@@ -44,6 +44,7 @@
   "metrics" (dict "port" 9090)
   "notifications" (dict
     "allowedHosts" .Values.notifications.allowedHosts
+    "deniedCidrs" .Values.notifications.deniedCIDRs
     "slackUrl" .Values.notifications.slackUrl
     "consoleUrl" .Values.notifications.consoleUrl
     "linkSeconds" $links)

@@ -14,6 +14,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from labfunctions_operator.errors import Transient
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Place = tuple[int, tuple[Any, ...]]
 
 ANY = "*"
@@ -49,15 +50,22 @@ class Gate:
     Attributes:
         allowed: `example.com`, `*.example.com` or `*`, at public addresses only; `host:port`, at
             whatever address that has.
+        denied: Addresses that count as not public, although nothing about them says so.
     """
 
     allowed: tuple[str, ...]
+    denied: tuple[Network, ...] = ()
 
     @classmethod
-    def of(cls, allowed_hosts: Mapping[str, Sequence[str]], namespace: str) -> "Gate":
+    def of(
+        cls,
+        allowed_hosts: Mapping[str, Sequence[str]],
+        namespace: str,
+        denied: Sequence[Network] = (),
+    ) -> "Gate":
         """Return the gate of a namespace: what all may use, and what only it may."""
         hosts = (*allowed_hosts.get(ANY, ()), *allowed_hosts.get(namespace, ()))
-        return cls(tuple(host.lower() for host in hosts))
+        return cls(tuple(host.lower() for host in hosts), tuple(denied))
 
     def check(self, host: str, port: int) -> bool:
         """Refuse a host that is not allowed; tell whether its address must be a public one.
@@ -75,9 +83,14 @@ class Gate:
             raise Undeliverable(
                 f"{shown}:{port} is not among the operator's notifications.allowedHosts"
             )
-        if (address := _literal(name)) and not is_public(address):
+        if (address := _literal(name)) and not self.lets_through(address):
             raise Undeliverable(f"{shown} is not a public address")
         return True
+
+    def lets_through(self, address: Address) -> bool:
+        """Whether an address is a public one, and none that is denied."""
+        plain = _inner(address) or address
+        return is_public(address) and not any(plain in network for network in self.denied)
 
     async def connect(self, host: str, port: int) -> socket.socket:
         """Connect to an address that was checked.
@@ -89,10 +102,24 @@ class Gate:
         must_be_public = self.check(host, port)
         try:
             async with asyncio.timeout(2 * CONNECT_TIMEOUT):
-                found = await _lookup(host, port, must_be_public=must_be_public)
+                found = await self.resolve(host, port, must_be_public=must_be_public)
                 return await _connect_first(found)
         except (OSError, TimeoutError) as error:
             raise Transient(f"{host}:{port} cannot be reached: {_why(error)}") from None
+
+    async def resolve(self, host: str, port: int, *, must_be_public: bool) -> list[Place]:
+        """Return the addresses of a host that may be connected to.
+
+        Raises:
+            Undeliverable: It has none, or cannot be a host.
+            OSError: It cannot be looked up.
+        """
+        found = await _lookup(host, port)
+        if must_be_public:
+            found = [(f, p) for f, p in found if (at := _literal(p[0])) and self.lets_through(at)]
+            if not found:
+                raise Undeliverable(f"{host} has no public address")
+        return found
 
     def connector(self) -> aiohttp.TCPConnector:
         """Return a connector that connects to addresses that were checked, and to no others."""
@@ -115,7 +142,7 @@ class _Resolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Return the addresses of a host that may be connected to."""
         must_be_public = self._gate.check(host, port)
-        found = await _lookup(host, port, must_be_public=must_be_public)
+        found = await self._gate.resolve(host, port, must_be_public=must_be_public)
         self._resolved |= {(place[0], port) for _, place in found}
         return [
             ResolveResult(
@@ -142,13 +169,18 @@ class _Resolver(AbstractResolver):
 
 def is_public(address: Address) -> bool:
     """Whether an address is on the internet: not link-local, loopback, private or of a cluster."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or _behind_nat64(address)
-        if inner is not None:
-            return is_public(inner)
-        if address.teredo is not None:
-            return False
+    if (inner := _inner(address)) is not None:
+        return is_public(inner)
+    if isinstance(address, ipaddress.IPv6Address) and address.teredo is not None:
+        return False
     return address.is_global and not address.is_multicast
+
+
+def _inner(address: Address) -> ipaddress.IPv4Address | None:
+    """Return the address that an IPv6 one only wraps."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    return address.ipv4_mapped or address.sixtofour or _behind_nat64(address)
 
 
 def _behind_nat64(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
@@ -170,7 +202,7 @@ def _literal(name: str) -> Address | None:
         return None
 
 
-async def _lookup(host: str, port: int, *, must_be_public: bool) -> list[Place]:
+async def _lookup(host: str, port: int) -> list[Place]:
     loop = asyncio.get_running_loop()
     try:
         answer = await loop.run_in_executor(
@@ -178,12 +210,7 @@ async def _lookup(host: str, port: int, *, must_be_public: bool) -> list[Place]:
         )
     except ValueError:  # a UnicodeError above all, for a label that is empty or too long
         raise _no_name(host) from None
-    found: list[Place] = [(family, place) for family, _, _, _, place in answer]
-    if must_be_public:
-        found = [(f, p) for f, p in found if (at := _literal(p[0])) and is_public(at)]
-        if not found:
-            raise Undeliverable(f"{host} has no public address")
-    return found
+    return [(family, place) for family, _, _, _, place in answer]
 
 
 def _no_name(host: str) -> Undeliverable:
