@@ -10,7 +10,9 @@ from test_verdict import CASES, JOB, finished
 
 from labfunctions_operator import reconcile
 from labfunctions_operator.api.workflow import RetryReason
+from labfunctions_operator.reconcile.notify import FAILED as NOTIFICATION_FAILED
 from labfunctions_operator.reconcile.retry import DISRUPTED, NEVER
+from labfunctions_operator.reconcile.story import _PROBLEMS
 from labfunctions_operator.reconcile.verdict import SUCCEEDED, judge
 from labfunctions_operator.runner.runner import EXIT_CODES
 
@@ -46,6 +48,14 @@ def test_every_wait_is_documented() -> None:
     found = waits()
     assert {"ImageBuilding", "Pulling", "Cancelling", "RunInvalid"} <= found
     assert found - FAILURES - rows("Why does it wait?") == set()
+
+
+@pytest.mark.parametrize("kind", ["Run", "Workflow"])
+def test_every_problem_that_is_an_event_is_documented(kind: str) -> None:
+    section = DOCS.partition("\n## What `kubectl describe` tells\n")[2].partition("\n## ")[0]
+    told = re.findall(rf"^\| [\w, ]*\b{kind}\b[\w, ]* \| \w+ \| (.*?) \|", section, re.MULTILINE)
+    reasons = {reason for (of, _), found in _PROBLEMS.items() for reason in found if of == kind}
+    assert reasons | {NOTIFICATION_FAILED} <= set(re.findall(r"`(\w+)`", " ".join(told)))
 
 
 def test_every_way_to_fail_is_a_verdict() -> None:
