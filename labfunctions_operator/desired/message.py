@@ -205,27 +205,28 @@ def _title(name: str, event: Event, reason: str, count: int) -> str:
 def _facts(run: Run, starter: str, names: Sequence[str], count: int) -> tuple[tuple[str, str], ...]:
     failure = run.status.failure
     cell, raised = (failure.cell, failure.exception) if failure else (None, None)
-    workflow = _workflow(run)
+    workflow, attempts = _workflow(run), _attempts(run)
     said = [
         ("Workflow", f"{run.metadata.namespace}/{workflow}" if workflow else None),
         ("Run", f"{run.metadata.namespace}/{run.metadata.name}"),
         ("Runs", _listed(names, count) if names else None),
         ("Started by", starter),
         ("Duration", _duration(run.status.duration_seconds)),
-        ("Attempt", _attempt(run)),
+        ("Attempt", "{} of {}".format(*attempts) if attempts else None),
         ("Cell", f"{cell.index}: {cell.source}" if cell else None),
         ("Exception", f"{raised.name}: {raised.message}" if raised else None),
     ]
     return tuple((name, one_line(value)) for name, value in said if value)
 
 
-def _attempt(run: Run) -> str | None:
+def _attempts(run: Run) -> tuple[int, int] | None:
+    """Return the number of the last attempt, and of those that there might have been."""
     if not run.status.attempts:
         return None
     retries = run.status.snapshot.retries if run.status.snapshot else None
     number = run.status.attempts[-1].number
     # Disruptions come on top of the attempts that the user allows.
-    return f"{number} of {max(number, 1 + (retries.limit if retries else 0))}"
+    return number, max(number, 1 + (retries.limit if retries else 0))
 
 
 def _duration(seconds: int | None) -> str | None:
@@ -256,7 +257,7 @@ def _tail(lines: Sequence[str]) -> tuple[str, ...]:
 
 
 def _document(run: Run, event: Event, reason: str, starter: str) -> dict[str, Any]:
-    status = run.status
+    status, attempts = run.status, _attempts(run)
     summary = next((c.message for c in status.conditions if c.type == "Succeeded"), "")
     failure = status.failure
     cell, raised = (failure.cell, failure.exception) if failure else (None, None)
@@ -273,7 +274,8 @@ def _document(run: Run, event: Event, reason: str, starter: str) -> dict[str, An
         "startTime": status.start_time,
         "completionTime": status.completion_time,
         "durationSeconds": status.duration_seconds,
-        "attempt": status.attempts[-1].number if status.attempts else None,
+        "attempt": attempts[0] if attempts else None,
+        "attempts": attempts[1] if attempts else None,
         "cell": {"index": cell.index, "source": one_line(cell.source)} if cell else None,
         "exception": {"name": one_line(raised.name), "message": one_line(raised.message)}
         if raised

@@ -78,6 +78,7 @@ def test_a_failure_says_what_a_person_asks_first() -> None:
         "Cell": "2: drink('no wine left')",
         "Exception": "ValueError: no wine left",
     }
+    assert (said.document["attempt"], said.document["attempts"]) == (3, 3)
     assert said.tail == ("loading", "drinking")
     assert said.id == f"{failed_run().metadata.uid}.failed"
 
