@@ -199,7 +199,9 @@ class KubeClient(Connection):
             if ref.uid and " UID in " in str(error):
                 return None
             raise
-        return answer if answer.get("kind") == ref.kind else None
+        # A pod without a version is the last that was seen of one that others deleted meanwhile.
+        lives_on = answer.get("kind") == ref.kind and answer["metadata"].get("resourceVersion")
+        return answer if lives_on else None
 
     async def evict(self, ref: Ref) -> bool:
         """Ask a pod to leave its node; say whether it may, which a budget can forbid for now."""
