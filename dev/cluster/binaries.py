@@ -74,7 +74,14 @@ def _build(component: Component) -> None:
         if component.tags:
             flags += ["-tags", ",".join(component.tags)]
         run(
-            ["go", "build", *flags, "-o", f"{fresh}/", *component.packages],
+            [
+                "go",
+                "build",
+                *flags,
+                "-o",
+                f"{fresh}/{component.executable or ''}",
+                *component.packages,
+            ],
             cwd=component.folder,
             env={
                 "CGO_ENABLED": "1" if component.cgo else "0",

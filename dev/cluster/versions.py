@@ -22,10 +22,13 @@ class Component:
     stamps: tuple[str, ...]
     cgo: bool
     tags: tuple[str, ...]
+    executable: str | None
 
     @property
     def executables(self) -> tuple[str, ...]:
         """The names of the files that a build yields."""
+        if self.executable:
+            return (self.executable,)
         return tuple(self.name if p == "." else p.rsplit("/", 1)[-1] for p in self.packages)
 
     @property
@@ -55,4 +58,5 @@ def _component(name: str, entry: dict[str, Any]) -> Component:
         stamps=tuple(entry.get("stamps", [])),
         cgo=entry.get("cgo", False),
         tags=tuple(entry.get("tags", [])),
+        executable=entry.get("executable"),
     )

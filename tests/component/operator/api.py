@@ -22,6 +22,7 @@ ROOTS = {
     "Job": "/apis/batch/v1",
     "CronJob": "/apis/batch/v1",
     "CapacityBuffer": "/apis/autoscaling.x-k8s.io/v1beta1",
+    "NodePool": "/apis/karpenter.sh/v1",
     "Lease": "/apis/coordination.k8s.io/v1",
     "SubjectAccessReview": "/apis/authorization.k8s.io/v1",
 }

@@ -3,7 +3,6 @@
 import itertools
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 
 import urllib3
@@ -13,6 +12,7 @@ from dev.cluster.kwok import ANNOTATION
 from .api import Api, ApiError, Object, condition
 
 INTERVAL = 0.2
+GPU_NODE = {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1", "pods": "20"}
 TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
 
 
@@ -25,8 +25,8 @@ class Autoscaler:
         is_paused: Whether it does nothing for now.
     """
 
-    def __init__(self, api: Api, labels: Mapping[str, str], *, unneeded: float = 1.0) -> None:
-        self.labels = dict(labels)
+    def __init__(self, api: Api, labels: dict[str, str], *, unneeded: float = 1.0) -> None:
+        self.labels = labels
         self.most = 0
         self.is_paused = False
         self._api = api
@@ -53,7 +53,6 @@ class Autoscaler:
     def add(self) -> str:
         """Add a node, as somebody else might."""
         name = f"{self.labels['pool']}-{next(self._numbers)}"
-        size = {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1", "pods": "20"}
         self._api.create(
             {
                 "apiVersion": "v1",
@@ -64,7 +63,7 @@ class Autoscaler:
                     "annotations": {ANNOTATION: "fake"},
                 },
                 "spec": {"taints": [TAINT]},
-                "status": {"capacity": size, "allocatable": size},
+                "status": {"capacity": GPU_NODE, "allocatable": GPU_NODE},
             }
         )
         return name

@@ -23,6 +23,7 @@ from .inbox import Inbox
 from .kubelet import Kubelet
 from .objects import notebook
 from .process import BUCKET, Footprint, OperatorProcess
+from .sizing import sizing_config, sizing_operator
 
 HERE = Path(__file__).parent
 _numbers = itertools.count(1)
@@ -216,3 +217,29 @@ def bench(
     api: Api, kubelet: Kubelet, operator: OperatorProcess, footprint: Footprint, namespace: str
 ) -> Bench:
     return Bench(api, kubelet, operator, footprint, namespace)
+
+
+@pytest.fixture(scope="module")
+def _sizing_operator(
+    _operator: OperatorProcess,
+    control_plane: ControlPlane,
+    kubectl: Kubectl,
+    store: S3Server,
+    inbox_server: Inbox,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[OperatorProcess]:
+    config = sizing_config(tmp_path_factory.mktemp("sizing-operator"), store, inbox_server)
+    with sizing_operator(_operator, control_plane, kubectl, config) as operator:
+        yield operator
+
+
+@pytest.fixture
+def sizing_bench(
+    api: Api,
+    kubelet: Kubelet,
+    _sizing_operator: OperatorProcess,
+    footprint: Footprint,
+    namespace: str,
+) -> Bench:
+    """A namespace of a cluster whose operator sizes groups of nodes."""
+    return Bench(api, kubelet, _sizing_operator, footprint, namespace)

@@ -1,11 +1,11 @@
 """What tests of groups of nodes share: an operator that sizes them, and a pool to watch."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from dev.cluster.binaries import ensure
 from dev.cluster.controlplane import ControlPlane
@@ -14,8 +14,8 @@ from dev.cluster.kwok import COMPONENTS, Kwok
 from tests.providers.provider_servers import Repository, S3Server, free_port
 
 from . import process
-from .api import Object, condition, until
-from .autoscaler import TAINT, Autoscaler
+from .api import Api, Object, condition, until
+from .autoscaler import TAINT
 from .bench import Bench
 from .inbox import Inbox
 from .kubelet import SUCCEEDED
@@ -68,12 +68,32 @@ def sizing_operator(
         process.grant_rights(kubectl)
 
 
+class Scaler(Protocol):
+    """What brings nodes of one pool, and takes them."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of its nodes."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End, and take all nodes away."""
+
+    def nodes(self) -> list[Object]:
+        """Return those that are there."""
+
+
+S = TypeVar("S", bound=Scaler)
+
+
 @contextmanager
-def watched_pool(bench: Bench) -> Iterator["Pool"]:
+def watched_pool(bench: Bench, scaler: Callable[[Api, dict[str, str]], S]) -> Iterator["Pool[S]"]:
     """Start an autoscaler for a pool of its own, and take all of it away in the end."""
     bench.operator.ensure()
     name = f"gpu-{next(_numbers)}"
-    autoscaler = Autoscaler(bench.api, {"pool": name})
+    autoscaler = scaler(bench.api, {"pool": name})
     autoscaler.start()
     try:
         yield Pool(bench, autoscaler, name)
@@ -87,11 +107,11 @@ def watched_pool(bench: Bench) -> Iterator["Pool"]:
 
 
 @dataclass(frozen=True)
-class Pool:
-    """A group of GPU nodes, and what plays its autoscaler."""
+class Pool(Generic[S]):
+    """A group of GPU nodes, and its autoscaler."""
 
     bench: Bench
-    autoscaler: Autoscaler
+    autoscaler: S
     name: str
 
     def create(self, **spec: Any) -> None:
@@ -135,12 +155,11 @@ class Pool:
             ready = condition(self.obj, "Ready")
             raise AssertionError(f"not {fields} but {self.status}: {ready}") from None
 
-    def await_nodes(self, count: int) -> None:
-        until(
-            lambda: len(self.autoscaler.nodes()) == count,
-            f"{count} nodes; {self.status}",
-            seconds=30,
-        )
+    def await_nodes(self, count: int, seconds: float = 30) -> None:
+        try:
+            until(lambda: len(self.autoscaler.nodes()) == count, "", seconds=seconds)
+        except AssertionError:
+            raise AssertionError(f"not {count} nodes; {self.status}") from None
 
     def placeholders(self) -> list[Object]:
         selector = f"labfunctions.io/node-group={self.name}"

@@ -10,11 +10,11 @@ from dev.cluster.kubectl import Kubectl
 from tests.providers.aws_servers import CREDENTIALS, REGION, Account, Front, serve_moto
 from tests.providers.provider_servers import Repository, S3Server
 
-from .api import Api, condition, until
+from .api import condition, until
+from .autoscaler import Autoscaler
 from .bench import Bench
 from .inbox import Inbox
-from .kubelet import Kubelet
-from .process import Footprint, OperatorProcess
+from .process import OperatorProcess
 from .sizing import Pool, sizing_config, sizing_operator, watched_pool
 
 DESCRIBE = "DescribeAutoScalingGroups"
@@ -67,14 +67,8 @@ def _sizing_operator(
 
 
 @pytest.fixture
-def pool(
-    api: Api,
-    kubelet: Kubelet,
-    _sizing_operator: OperatorProcess,
-    footprint: Footprint,
-    namespace: str,
-) -> Iterator[Pool]:
-    with watched_pool(Bench(api, kubelet, _sizing_operator, footprint, namespace)) as pool:
+def pool(sizing_bench: Bench) -> Iterator[Pool[Autoscaler]]:
+    with watched_pool(sizing_bench, Autoscaler) as pool:
         yield pool
 
 
@@ -88,7 +82,7 @@ def on(group: str) -> dict[str, object]:
 
 
 def test_a_pool_is_raised_while_runs_need_it_and_lowered_after(
-    pool: Pool, group: str, account: Account, repository: Repository
+    pool: Pool[Autoscaler], group: str, account: Account, repository: Repository
 ) -> None:
     pool.create(**on(group))
     names = pool.prepare(repository, 2)
@@ -104,7 +98,7 @@ def test_a_pool_is_raised_while_runs_need_it_and_lowered_after(
 
 
 def test_a_group_that_is_deleted_takes_its_raise_along_and_leaves_its_runs_alone(
-    pool: Pool, group: str, account: Account, repository: Repository
+    pool: Pool[Autoscaler], group: str, account: Account, repository: Repository
 ) -> None:
     pool.create(max=2, **on(group))
     running, waiting = pool.prepare(repository, 2)
@@ -118,7 +112,7 @@ def test_a_group_that_is_deleted_takes_its_raise_along_and_leaves_its_runs_alone
 
 
 def test_an_operator_killed_after_a_raise_undoes_it(
-    pool: Pool, group: str, account: Account, repository: Repository
+    pool: Pool[Autoscaler], group: str, account: Account, repository: Repository
 ) -> None:
     pool.create(**on(group))
     [name] = pool.prepare(repository, 1)
@@ -130,7 +124,7 @@ def test_an_operator_killed_after_a_raise_undoes_it(
 
 
 def test_a_change_by_somebody_else_stays(
-    pool: Pool, group: str, account: Account, repository: Repository
+    pool: Pool[Autoscaler], group: str, account: Account, repository: Repository
 ) -> None:
     pool.create(**on(group))
     pool.await_status(written={"min": 0, "max": 3})
@@ -176,7 +170,7 @@ def test_runs_go_on_while_the_provider_does_not(
     fault: Callable[[Front], None],
     reason: str,
     *,
-    pool: Pool,
+    pool: Pool[Autoscaler],
     group: str,
     front: Front,
     account: Account,

@@ -8,46 +8,25 @@ import pytest
 
 from dev.cluster.controlplane import ControlPlane
 from dev.cluster.kubectl import Kubectl
-from tests.providers.provider_servers import Repository, S3Server
+from tests.providers.provider_servers import Repository
 
-from .api import Api, Object, condition, until
+from .api import Object, condition, until
+from .autoscaler import Autoscaler
 from .bench import Bench
 from .capacity_buffer import installed, published_crd
-from .inbox import Inbox
-from .kubelet import Kubelet
 from .objects import IMAGE, inline_run, project, workflow
-from .process import NAMESPACE, WRITES, Footprint, OperatorProcess
-from .sizing import Pool, sizing_config, sizing_operator, watched_pool
-
-
-@pytest.fixture(scope="module")
-def _sizing_operator(
-    _operator: OperatorProcess,
-    control_plane: ControlPlane,
-    kubectl: Kubectl,
-    store: S3Server,
-    inbox_server: Inbox,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[OperatorProcess]:
-    config = sizing_config(tmp_path_factory.mktemp("sizing-operator"), store, inbox_server)
-    with sizing_operator(_operator, control_plane, kubectl, config) as operator:
-        yield operator
+from .process import NAMESPACE, WRITES, Footprint
+from .sizing import Pool, watched_pool
 
 
 @pytest.fixture
-def pool(
-    api: Api,
-    kubelet: Kubelet,
-    _sizing_operator: OperatorProcess,
-    footprint: Footprint,
-    namespace: str,
-) -> Iterator[Pool]:
-    with watched_pool(Bench(api, kubelet, _sizing_operator, footprint, namespace)) as pool:
+def pool(sizing_bench: Bench) -> Iterator[Pool[Autoscaler]]:
+    with watched_pool(sizing_bench, Autoscaler) as pool:
         yield pool
 
 
 def test_a_gpu_group_goes_from_nothing_to_its_runs_and_back(
-    pool: Pool, repository: Repository
+    pool: Pool[Autoscaler], repository: Repository
 ) -> None:
     pool.create()
     pool.await_status(desired=0)
@@ -68,7 +47,7 @@ def test_a_gpu_group_goes_from_nothing_to_its_runs_and_back(
     until(lambda: pool.events()[-1] == "ScaledDown", "the last decision is told")
 
 
-def test_a_group_at_its_limit_says_so(pool: Pool, repository: Repository) -> None:
+def test_a_group_at_its_limit_says_so(pool: Pool[Autoscaler], repository: Repository) -> None:
     pool.create(max=1)
     pool.prepare(repository, 2)
     pool.await_status(desired=1)
@@ -78,7 +57,7 @@ def test_a_group_at_its_limit_says_so(pool: Pool, repository: Repository) -> Non
 
 
 def test_nodes_are_warm_before_their_runs_and_a_run_pushes_a_placeholder_aside(
-    pool: Pool, repository: Repository
+    pool: Pool[Autoscaler], repository: Repository
 ) -> None:
     now = datetime.now(UTC)
     warm = {"schedule": f"{now.minute} {now.hour} * * *", "duration": "1h", "min": 2}
@@ -101,7 +80,7 @@ def test_nodes_are_warm_before_their_runs_and_a_run_pushes_a_placeholder_aside(
 
 
 def test_a_node_is_there_before_its_workflows_tick_with_the_image_pulled(
-    pool: Pool, repository: Repository
+    pool: Pool[Autoscaler], repository: Repository
 ) -> None:
     namespace, bench = pool.bench.namespace, pool.bench
     pool.create(warmAhead="2h")
@@ -121,7 +100,7 @@ def test_a_node_is_there_before_its_workflows_tick_with_the_image_pulled(
 
 @pytest.mark.timeout(180)
 def test_whatever_step_the_operator_dies_at_the_group_ends_the_same(
-    pool: Pool, repository: Repository
+    pool: Pool[Autoscaler], repository: Repository
 ) -> None:
     operator = pool.bench.operator
     pool.create(min=1)
@@ -150,7 +129,7 @@ def test_whatever_step_the_operator_dies_at_the_group_ends_the_same(
 
 
 def test_a_settled_group_costs_nothing_and_neither_does_a_restart(
-    pool: Pool, control_plane: ControlPlane
+    pool: Pool[Autoscaler], control_plane: ControlPlane
 ) -> None:
     pool.create(min=1)
     pool.await_nodes(1)
@@ -170,7 +149,7 @@ def test_a_settled_group_costs_nothing_and_neither_does_a_restart(
 
 
 def test_a_run_of_an_unknown_group_says_so_and_starts_once_it_is_there(
-    pool: Pool, repository: Repository
+    pool: Pool[Autoscaler], repository: Repository
 ) -> None:
     [name] = pool.prepare(repository, 1)
     pool.bench.await_reason("Run", name, "NodeGroupNotFound")
@@ -185,14 +164,18 @@ def crd() -> Path:
     return published_crd()
 
 
-def buffer_of(pool: Pool) -> Object:
+def buffer_of(pool: Pool[Autoscaler]) -> Object:
     found = pool.bench.api.get("CapacityBuffer", NAMESPACE, f"{pool.name}-placeholder")
     return found["spec"] if found else {}
 
 
 @pytest.mark.timeout(120)
 def test_a_capacity_buffer_speaks_for_nodes_where_its_kind_is_served(
-    pool: Pool, kubectl: Kubectl, crd: Path, control_plane: ControlPlane, repository: Repository
+    pool: Pool[Autoscaler],
+    kubectl: Kubectl,
+    crd: Path,
+    control_plane: ControlPlane,
+    repository: Repository,
 ) -> None:
     api, name = pool.bench.api, f"{pool.name}-placeholder"
     pool.create(min=1, provider={"capacity": {"capacityBuffer": True}})
@@ -228,7 +211,7 @@ def test_a_capacity_buffer_speaks_for_nodes_where_its_kind_is_served(
         until(lambda: not buffer_of(pool), "it goes with its group", seconds=45)
 
 
-def test_idle_nodes_without_an_autoscaler_are_drained_and_deleted(pool: Pool) -> None:
+def test_idle_nodes_without_an_autoscaler_are_drained_and_deleted(pool: Pool[Autoscaler]) -> None:
     pool.autoscaler.is_paused = True
     node = pool.autoscaler.add()
     kept = pool.autoscaler.add()
