@@ -31,6 +31,7 @@ from labfunctions_operator.reconcile.backfill import (
     find_obstacle,
     reconcile_backfill,
 )
+from labfunctions_operator.reconcile.edit import is_edited, time_of_edit
 from labfunctions_operator.reconcile.execution import merge_execution
 from labfunctions_operator.reconcile.invalid import readable_run, refuse
 from labfunctions_operator.reconcile.missed import pending
@@ -179,6 +180,11 @@ class Reconcilers:
             cron=self._cron_jobs.observe(key, workflow, seen.node_group),
             outcomes=self._missed_outcomes(key, workflow, seen.project),
         )
+        if is_edited(workflow):
+            # Asked for, as the caches do not keep who has written an object.
+            stored = await self._confirm_version(obj)
+            managers = stored["metadata"].get("managedFields") or ()
+            seen = replace(seen, edited=time_of_edit(managers))
         plan = reconcile_workflow(workflow, seen, self._clock())
         if any(manifest["kind"] == "Run" for manifest in plan.apply):
             await self._confirm_version(obj)
@@ -213,8 +219,8 @@ class Reconcilers:
             await self._confirm_version(obj)
         return plan
 
-    async def _confirm_version(self, obj: Object) -> None:
-        """Ask whether an object is still what the cache says.
+    async def _confirm_version(self, obj: Object) -> Object:
+        """Ask whether an object is still what the cache says; return it if it is.
 
         Another operator may have gone on with it, and the Runs that it made may be gone again.
         """
@@ -224,7 +230,7 @@ class Reconcilers:
                 obj["apiVersion"], obj["kind"], meta["namespace"], meta["name"]
             )
             if found["metadata"]["resourceVersion"] == meta["resourceVersion"]:
-                return
+                return found
             self._world.caches[obj["kind"]].upsert(found)
         raise Conflict(f"{obj['kind']} {meta['namespace']}/{meta['name']} has changed meanwhile")
 

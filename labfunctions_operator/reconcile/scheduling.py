@@ -9,8 +9,8 @@ from labfunctions_operator.api.schedule import LastRun, ScheduleRecord
 from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.api.types import Condition, LocalRef
 from labfunctions_operator.api.workflow import Workflow
-from labfunctions_operator.desired.names import digest
 from labfunctions_operator.desired.scheduled_run import build_scheduled_run, scheduled_run_name
+from labfunctions_operator.reconcile.edit import is_edited, schedule_hash
 from labfunctions_operator.reconcile.ledger import Ledger, take_stock
 from labfunctions_operator.reconcile.missed import Skipped
 from labfunctions_operator.reconcile.plan import Manifest, Problem, Ref
@@ -20,15 +20,6 @@ from labfunctions_operator.reconcile.ticks import decide_ticks, put_off
 
 # A clock that was set back by less makes the schedule wait; by more, it was wrong before.
 CLOCK_TOLERANCE = timedelta(hours=1)
-_TIMES = (
-    "schedule",
-    "time_zone",
-    "interval",
-    "start_at",
-    "end_at",
-    "repeat",
-    "suspend",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +41,7 @@ def reconcile_schedule(
     now: datetime,
     *,
     handed_over: datetime | None = None,
+    edited: datetime | None = None,
 ) -> Scheduling | None:
     """Decide about a Workflow's ticks; None if it has, and had, no schedule.
 
@@ -58,6 +50,7 @@ def reconcile_schedule(
         runs: All that its schedule made, and that exist.
         now: The time.
         handed_over: Ticks later than this are a CronJob's, and only kept account of.
+        edited: When the schedule was edited, if it was and that is known.
     """
     spec, status = workflow.spec, workflow.status
     if not spec.is_scheduled and status.schedule is None:
@@ -65,7 +58,7 @@ def reconcile_schedule(
     mine = [run for run in runs if run.owner == workflow.metadata.uid]
     known = parse_time(status.schedule.since) if status.schedule else None
     ledger = take_stock(status, mine, known, now)
-    record = _record(workflow, known, ledger, now)
+    record = _record(workflow, known, ledger, edited or now, now)
     ticks = decide_ticks(workflow, record, ledger, now, handed_over)
     if status.schedule is None and (ticks.run or ticks.missed):
         ticks = put_off(ticks, now)
@@ -77,13 +70,17 @@ def reconcile_schedule(
     )
     # What a clock that was far ahead has made is left out: it would stop the schedule.
     settled = [t for t in (ticks.settled, *ledger.ticks) if t and t <= now + CLOCK_TOLERANCE]
-    since = max([parse_time(record.since), *settled])
     made = [*(t for t in ledger.ticks if t <= now), *ticks.run]
+    record = record.but(
+        hash=schedule_hash(spec, is_over=ticks.next is None),
+        since=rfc3339(max([parse_time(record.since), *settled])),
+        runs=record.runs + len(ticks.run),
+    )
     return Scheduling(
         create=tuple(build_scheduled_run(workflow, tick) for tick in ticks.run),
         cancel=_replaced(workflow, ledger, [tick for tick, _ in live]),
         fields={
-            "schedule": record.but(since=rfc3339(since), runs=record.runs + len(ticks.run)),
+            "schedule": record,
             "last_schedule_time": _latest(status.last_schedule_time, made, now),
             "next_schedule_time": ticks.next and rfc3339(ticks.next),
             "last_successful_time": ledger.last_successful_time,
@@ -102,21 +99,19 @@ def reconcile_schedule(
 
 
 def _record(
-    workflow: Workflow, known: datetime | None, ledger: Ledger, now: datetime
+    workflow: Workflow, known: datetime | None, ledger: Ledger, edited: datetime, now: datetime
 ) -> ScheduleRecord:
     """Say since when the schedule as it is now counts."""
     old = workflow.status.schedule
-    words = digest(*(getattr(workflow.spec, name) for name in _TIMES))[:16]
     if old is None or known is None:
         created = workflow.metadata.creation_timestamp
         # Whoever lost the status may have lost Runs, too: what exists tells how far it came.
         times = [*ledger.ticks, *([parse_time(created)] if created else [now])]
-        return ScheduleRecord(hash=words, since=rfc3339(max(times)), runs=ledger.made)
-    runs = old.runs + ledger.made
-    if known > now + CLOCK_TOLERANCE:
-        known = now
-    since = known if old.hash == words else max(known, now)
-    return ScheduleRecord(hash=words, since=rfc3339(since), runs=runs)
+        return ScheduleRecord(hash="", since=rfc3339(max(times)), runs=ledger.made)
+    since = now if known > now + CLOCK_TOLERANCE else known
+    if is_edited(workflow):
+        since = max(since, min(edited, now))
+    return old.but(since=rfc3339(since), runs=old.runs + ledger.made)
 
 
 def _replaced(workflow: Workflow, ledger: Ledger, ticks: Sequence[datetime]) -> tuple[Ref, ...]:

@@ -43,6 +43,7 @@ class WorkflowObserved:
         runs: Those that its schedule made.
         cron: What is there of its CronJob.
         outcomes: What became of messages about its schedule, by their marks.
+        edited: When its schedule was edited, if it was and that is known.
     """
 
     project: Project | InvalidSpec | None = None
@@ -51,13 +52,18 @@ class WorkflowObserved:
     runs: Sequence[ScheduledRun] = ()
     cron: CronObserved | None = None
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    edited: datetime | None = None
 
 
 def reconcile_workflow(workflow: Workflow, seen: WorkflowObserved, now: datetime) -> Plan:
     """Decide what a Workflow's status says and which Runs it needs, from what exists now."""
     adoption, handover = _cron_job(workflow, seen)
     scheduling = reconcile_schedule(
-        workflow, [*seen.runs, *adoption.runs], now, handed_over=handover.since
+        workflow,
+        [*seen.runs, *adoption.runs],
+        now,
+        handed_over=handover.since,
+        edited=seen.edited,
     )
     problem = _problem(workflow, seen) or (scheduling and scheduling.problem)
     schema = _schema(workflow, seen.source)

@@ -116,6 +116,19 @@ def test_killed_over_a_tick(bench: Bench, repository: Repository) -> None:
     assert bench.footprint.count(bench.namespace, "create jobs") == 1
 
 
+def test_an_edit_that_is_seen_late_counts_from_when_it_was_made(
+    bench: Bench, repository: Repository
+) -> None:
+    ticking(bench, repository)
+    bench.operator.kill()
+    time.sleep(2)
+    tick = soon()
+    bench.patch("Workflow", "analysis", startAt=stamp(tick))
+    time.sleep(SOON + 1)
+    bench.operator.ensure()
+    await_run(bench, name_of(tick))
+
+
 def test_queue_keeps_order(bench: Bench, repository: Repository) -> None:
     tick = ticking(bench, repository, concurrencyPolicy="Queue")
     first, second = earlier(bench, tick, 2), earlier(bench, tick, 1)

@@ -51,6 +51,7 @@ class CronWorld(WorkflowWorld):
             runs=runs,
             cron=cron,
             outcomes=self.outcomes,
+            edited=self.edited,
         )
         return reconcile_workflow(self.workflow, seen, self.now)
 

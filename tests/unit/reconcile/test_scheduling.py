@@ -1,5 +1,7 @@
 """What a schedule does: case by case."""
 
+import hashlib
+import json
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -170,7 +172,6 @@ def test_ten_years_of_downtime_cost_a_thousand_ticks() -> None:
         {"timeZone": "Asia/Kolkata"},
         {"schedule": None, "interval": "1m"},
         {"startAt": "2020-01-01T00:00:00Z"},
-        {"endAt": "2030-01-01T00:00:00Z"},
     ],
 )
 def test_an_edit_runs_no_tick_of_before(change: dict[str, Any]) -> None:
@@ -183,6 +184,77 @@ def test_an_edit_runs_no_tick_of_before(change: dict[str, Any]) -> None:
     world.pass_time(60)
     world.settle()
     assert len(world.made) == 1
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_an_edit_that_is_seen_late_counts_from_when_it_was_made(is_known: bool) -> None:
+    world = scheduled(schedule="0 * * * *")
+    world.pass_time(30 + 60)
+    world.edit(schedule="5 * * * *")
+    if not is_known:
+        world.edited = None
+    world.pass_time(10 * 60)
+    world.settle()
+    assert list(world.made) == ([run_of(5)] if is_known else [])
+    assert world.status["missed"] == 0
+
+
+def test_an_edit_that_is_seen_late_judges_what_came_after_it_by_its_own_words() -> None:
+    world = scheduled(schedule="0 * * * *")
+    world.pass_time(30 + 60)
+    world.edit(schedule="*/5 * * * *", catchUp={"policy": "None"})
+    world.pass_time(20 * 60 + 30)
+    world.settle()
+    assert (world.made, world.status["missed"]) == ({}, 4)
+
+
+@pytest.mark.parametrize("edited", [-90000, 90000])
+def test_an_edit_is_neither_before_what_is_settled_nor_ahead(edited: int) -> None:
+    world = scheduled()
+    world.pass_time(30)
+    world.settle()
+    world.edit(schedule="*/1 * * * *")
+    world.edited = NOW + timedelta(seconds=edited)
+    world.settle()
+    assert world.status["schedule"]["since"] == stamp()
+    world.pass_time(60)
+    world.settle()
+    assert world.made == {FIRST: 1, run_of(1): 1}
+
+
+@pytest.mark.parametrize(
+    "change", [{"endAt": "2030-01-01T00:00:00Z"}, {"repeat": 50}, {"endAt": None}]
+)
+def test_an_edit_of_how_long_it_goes_on_forgets_no_tick(change: dict[str, Any]) -> None:
+    world = scheduled(schedule="0 * * * *", endAt="2029-01-01T00:00:00Z")
+    world.pass_time(30.05)
+    world.edit(**change)
+    world.settle()
+    assert list(world.made) == [FIRST]
+
+
+def test_a_schedule_that_was_over_and_is_to_go_on_runs_no_tick_of_between() -> None:
+    world = scheduled(endAt=stamp(60))
+    for _ in range(4):
+        world.pass_time(60)
+        world.settle()
+    world.edit(endAt=stamp(900))
+    world.settle()
+    assert list(world.made) == [FIRST, run_of(1)]
+    world.pass_time(60)
+    world.settle()
+    assert list(world.made) == [FIRST, run_of(1), run_of(4)]
+    assert world.status["missed"] == 0
+
+
+@pytest.mark.parametrize("bounds", [{}, {"endAt": "2029-01-01T00:00:00Z", "repeat": 9}])
+def test_what_an_earlier_version_wrote_of_a_schedule_is_no_edit(bounds: dict[str, Any]) -> None:
+    world = scheduled(schedule="0 * * * *", **bounds)
+    values = ["0 * * * *", None, None, None, bounds.get("endAt"), bounds.get("repeat"), False]
+    text = json.dumps(values, separators=(",", ":"))
+    world.status["schedule"]["hash"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    world.pass_time(60)
+    assert world.settle() == [f"create {FIRST}", "status"]
 
 
 def test_an_edit_of_anything_else_keeps_a_tick_that_is_due() -> None:

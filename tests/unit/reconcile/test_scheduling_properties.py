@@ -144,7 +144,7 @@ def test_killed_at_any_write_it_comes_to_the_same(
 ) -> None:
     world.pass_time(seconds)
     twin = WorkflowWorld()
-    for name in ("obj", "runs", "made", "now", "spec"):
+    for name in ("obj", "runs", "made", "now", "spec", "edited"):
         value = getattr(world, name)
         setattr(twin, name, value.copy() if hasattr(value, "copy") else value)
     twin.runs = {n: {**r, "spec": dict(r["spec"])} for n, r in world.runs.items()}

@@ -37,6 +37,7 @@ class WorkflowWorld(Settling):
         writes: `create x`, `cancel x`, `delete x`, `status`.
         lives: Writes until the operator dies; None for never.
         outcomes: What became of messages, by their marks.
+        edited: When the API server took in the last edit.
     """
 
     def __init__(self, now: datetime = NOW, **spec: Any) -> None:
@@ -48,6 +49,7 @@ class WorkflowWorld(Settling):
         self.events: list[Event] = []
         self.lives: int | None = None
         self.outcomes: dict[str, Outcome] = {}
+        self.edited: datetime | None = None
         self.project = ready_project()
         self.incarnation = 0
         self.spec = {"projectRef": {"name": "demo"}, "notebook": "analysis.ipynb", **spec}
@@ -65,6 +67,7 @@ class WorkflowWorld(Settling):
         self.spec = {k: v for k, v in {**self.spec, **spec}.items() if v is not None}
         meta = {**self.obj["metadata"], "generation": self.obj["metadata"]["generation"] + 1}
         self.obj = {**self.obj, "metadata": meta, "spec": deepcopy(self.spec)}
+        self.edited = self.now
 
     @property
     def workflow(self) -> Workflow:
@@ -86,7 +89,11 @@ class WorkflowWorld(Settling):
     def decide(self) -> Plan:
         runs = [run for run in map(scheduled_run, self.runs.values()) if run]
         seen = WorkflowObserved(
-            project=self.project, source=make_source(), runs=runs, outcomes=self.outcomes
+            project=self.project,
+            source=make_source(),
+            runs=runs,
+            outcomes=self.outcomes,
+            edited=self.edited,
         )
         return reconcile_workflow(self.workflow, seen, self.now)
 
