@@ -133,6 +133,7 @@ class ScheduleStatus(Model):
     last_schedule_time: Timestamp | None = None
     """The latest tick that has a Run."""
     next_schedule_time: Timestamp | None = None
+    """When the next tick is to start: jitterSeconds included."""
     last_successful_time: Timestamp | None = None
     """When a Run last succeeded."""
     last_failed_time: Timestamp | None = None

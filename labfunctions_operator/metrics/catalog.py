@@ -101,13 +101,14 @@ WORKFLOW_NEXT_SCHEDULE = Definition(
     "labfunctions_workflow_next_schedule_timestamp_seconds",
     "gauge",
     _OF_WORKFLOW,
-    "The next time for which the schedule will make a Run.",
+    "When the schedule makes its next Run, jitter included.",
 )
 WORKFLOW_SCHEDULE_LAG = Definition(
     "labfunctions_workflow_schedule_lag_seconds",
     "gauge",
     _OF_WORKFLOW,
-    "How long the next Run has been due without being made; 0 while all is in time.",
+    "How long the next Run has been due without being made; 0 while all is in time, or while "
+    "a live Run holds the CronJob of a Workflow with concurrencyPolicy Forbid back.",
 )
 WORKFLOW_MISSED = Definition(
     "labfunctions_workflow_missed_schedules",

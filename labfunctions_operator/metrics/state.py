@@ -145,7 +145,8 @@ class StateCollector(Collector):
                 before[workflow] = last
             if (due := _seconds(status.get("nextScheduleTime"))) is not None:
                 after[workflow] = due
-                lag[workflow] = max(0.0, now - due)
+                held = self._is_held_back(workflow, status)
+                lag[workflow] = 0.0 if held else max(0.0, now - due)
             count = status.get("missed")
             if isinstance(count, int):
                 missed[workflow] = count
@@ -157,6 +158,12 @@ class StateCollector(Collector):
         yield _family(catalog.WORKFLOW_NEXT_SCHEDULE, _together(after, names, min))
         yield _family(catalog.WORKFLOW_SCHEDULE_LAG, _together(lag, names, max))
         yield _family(catalog.WORKFLOW_MISSED, _together(missed, names, add))
+
+    def _is_held_back(self, workflow: tuple[str, str], status: Object) -> bool:
+        """Whether a CronJob makes no Job because the one before is live: it is not late then."""
+        spec = mapping((self._caches["Workflow"].get(*workflow) or {}).get("spec"))
+        policy = (spec.get("scheduler"), spec.get("concurrencyPolicy"))
+        return policy == ("CronJob", "Forbid") and bool(status.get("active"))
 
     def _images(self) -> Iterator[Metric]:
         counts: Counter[tuple[str, ...]] = Counter()

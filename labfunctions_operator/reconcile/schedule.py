@@ -25,8 +25,7 @@ class Due:
         more: Whether further ones, before these, were missed and not looked at.
         settled: The last tick that is neither ahead nor still held back by jitter; None if that
             is none.
-        next: The next tick that will start.
-        wake: When it will.
+        next: When the next tick will start, its jitter included.
     """
 
     run: tuple[datetime, ...]
@@ -34,7 +33,6 @@ class Due:
     more: bool
     settled: datetime | None
     next: datetime | None
-    wake: datetime | None
 
 
 def due(  # noqa: PLR0917
@@ -72,8 +70,7 @@ def due(  # noqa: PLR0917
         missed=tuple(t for t in passed if t not in run and t not in existing),
         more=more,
         settled=passed[-1] if passed else None,
-        next=ahead,
-        wake=ahead and ahead + jitter(spec, ticks, identity, ahead),
+        next=ahead and ahead + jitter(spec, ticks, identity, ahead),
     )
 
 

@@ -28,7 +28,7 @@ class Ticks:
         missed: How many got none, and never will.
         settled: Up to when none is left to decide about; None if that did not change.
         last: The last tick that has come, if it has a Run.
-        next: The next tick that gets one.
+        next: When the next tick that gets one starts, its jitter included.
         wake: When to look again.
         why: Why there are none to come, or the last one got no Run: reason and message.
         is_over: Whether there are none to come.
@@ -135,7 +135,7 @@ def _admit(workflow: Workflow, record: ScheduleRecord, ledger: Ledger, found: Du
         settled=found.settled,
         last=found.settled if found.settled in {*run, *ledger.ticks} else None,
         next=found.next,
-        wake=found.wake,
+        wake=found.next,
     )
     if spec.repeat is not None and record.runs + len(run) >= spec.repeat:
         result = replace(result, next=None, wake=None)

@@ -118,6 +118,24 @@ def test_schedule_of_a_workflow() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "policy", "active", "lag"),
+    [
+        ("CronJob", "Forbid", [{"name": "report-1"}], 0),
+        ("CronJob", "Forbid", [], 400),
+        ("CronJob", "Allow", [{"name": "report-1"}], 400),
+        ("Operator", "Forbid", [{"name": "report-1"}], 400),
+    ],
+)
+def test_a_cron_job_that_waits_for_a_live_run_is_not_late(
+    scheduler: str, policy: str, active: list[Object], lag: float
+) -> None:
+    workflow = make_stored_workflow(nextScheduleTime=stamp(-400), active=active)
+    workflow["spec"] |= {"scheduler": scheduler, "concurrencyPolicy": policy}
+    scraped = Scraped(workflow)
+    assert scraped.samples("workflow_schedule_lag_seconds") == {("team", "report"): lag}
+
+
 def test_images_by_phase() -> None:
     runtimes = [{"name": "a", "phase": "Ready"}, {"name": "b", "phase": "Failed"}]
     scraped = Scraped(make_object("Project", "wine", {}, {"runtimes": runtimes}))
