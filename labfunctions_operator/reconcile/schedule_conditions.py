@@ -68,16 +68,17 @@ def _scheduled(workflow: Workflow, ticks: Ticks, now: datetime) -> Problem:
         return Problem(reason=ticks.why.reason, message=f"{ticks.why.message}; {following}")
     if ticks.last:
         late = now - ticks.last - timedelta(seconds=workflow.spec.jitter_seconds)
-        if late <= ON_TIME:
-            return Problem(reason=SCHEDULED, message=following)
-        message = f"the tick of {rfc3339(ticks.last)} started late; {following}"
-        return Problem(reason=LATE, message=message)
+        is_late = late > ON_TIME
+        words = [f"the tick of {rfc3339(ticks.last)} started late"] if is_late else []
+        words += [ticks.before] if ticks.before else []
+        message = "; ".join([*words, following])
+        return Problem(reason=LATE if is_late else SCHEDULED, message=message)
     # Nothing was due: what was said about the tick before holds until the next one.
     old = find_condition(workflow.status.conditions, SCHEDULED)
     if (
         old
         and old.message.endswith(following)
-        and old.reason in (MISSED, ALREADY_ACTIVE, TOO_MANY, LATE)
+        and old.reason in (SCHEDULED, MISSED, ALREADY_ACTIVE, TOO_MANY, LATE)
     ):
         return Problem(reason=old.reason, message=old.message)
     return Problem(reason=SCHEDULED, message=following)

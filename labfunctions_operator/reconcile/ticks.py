@@ -17,6 +17,7 @@ from labfunctions_operator.reconcile.timetable import timetable
 SCHEDULED = "Scheduled"
 MISSED, ALREADY_ACTIVE, TOO_MANY = "MissedSchedule", "RunAlreadyActive", "TooManyActive"
 LATE = "Late"
+AWAY = "the scheduler was away or late"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Ticks:
         next: When the next tick that gets one starts, its jitter included.
         wake: When to look again.
         why: Why there are none to come, or the last one got no Run: reason and message.
+        before: What is to be said of ticks before the last one, which has its Run.
         is_over: Whether there are none to come.
         skipped: The missed ones, if that is news.
     """
@@ -42,6 +44,7 @@ class Ticks:
     next: datetime | None = None
     wake: datetime | None = None
     why: Problem | None = None
+    before: str | None = None
     is_over: bool = False
     skipped: Skipped | None = None
 
@@ -113,22 +116,14 @@ def _awaited(workflow: Workflow, ledger: Ledger, ticks: Ticks, now: datetime) ->
 
 
 def _admit(workflow: Workflow, record: ScheduleRecord, ledger: Ledger, found: Due) -> Ticks:
-    """Let as many ticks start as the policy and the bounds allow."""
+    """Let as many ticks start as the policy and the bounds allow: the latest ones."""
     spec = workflow.spec
-    room = MAX_ACTIVE - len(ledger.live)
-    reason, message = (
-        TOO_MANY,
-        f"{len(ledger.live)} Runs of the schedule are live, which is the limit",
-    )
-    if spec.concurrency_policy == "Forbid" and ledger.live:
-        room = 0
-        reason = ALREADY_ACTIVE
-        message = f"Run {ledger.live[-1].name} is live and spec.concurrencyPolicy is Forbid"
-    run = found.run[: max(0, room)]
-    refused = found.run[len(run) :]
+    room, reason, cause = _room(spec, ledger)
+    refused = found.run[: max(0, len(found.run) - room)]
+    run = found.run[len(refused) :]
     if spec.repeat is not None:
         run = run[: spec.repeat - record.runs]
-    missed = [*found.missed, *refused]
+    missed = sorted([*found.missed, *refused])
     result = Ticks(
         run=run,
         missed=len(missed),
@@ -139,26 +134,36 @@ def _admit(workflow: Workflow, record: ScheduleRecord, ledger: Ledger, found: Du
     )
     if spec.repeat is not None and record.runs + len(run) >= spec.repeat:
         result = replace(result, next=None, wake=None)
-    if refused:
-        text = f"the tick of {rfc3339(refused[-1])} got no Run: {message}"
-    elif missed:
-        count = f"more than {LOOK_BACK}" if found.more else str(len(missed))
-        reason, message = MISSED, "the scheduler was away or late"
-        text = f"{count} ticks up to {rfc3339(missed[-1])} got no Run: {message}"
-    else:
+    if not missed:
         return result
-    why = Problem(reason=reason, message=text) if refused or not result.last else None
-    skipped = Skipped(
-        reason=reason,
-        message=text,
-        cause=message,
-        due=(refused or missed)[-1],
-        count=len(missed),
+    count = f"more than {LOOK_BACK}" if found.more else str(len(missed))
+    if refused:
+        due, named = refused[-1], str(len(refused))
+    else:
+        due, named, reason, cause = missed[-1], count, MISSED, AWAY
+    subject = (
+        f"the tick of {rfc3339(due)}" if named == "1" else f"{named} ticks up to {rfc3339(due)}"
     )
+    text = f"{subject} got no Run: {cause}"
+    skipped = Skipped(reason=reason, message=text, cause=cause, due=due, count=len(missed))
+    if result.last:
+        plural = "tick" if count == "1" else "ticks"
+        before = f"{count} {plural} before {rfc3339(result.last)} got no Run"
+        return replace(result, before=before, skipped=skipped)
+    why = Problem(reason=reason, message=text)
     return replace(result, why=why, skipped=_news(workflow, why, skipped))
 
 
-def _news(workflow: Workflow, why: Problem | None, skipped: Skipped) -> Skipped | None:
+def _room(spec: ScheduleSpec, ledger: Ledger) -> tuple[int, str, str]:
+    """Say how many Runs may start, and why no more: reason and message."""
+    if spec.concurrency_policy == "Forbid" and ledger.live:
+        message = f"Run {ledger.live[-1].name} is live and spec.concurrencyPolicy is Forbid"
+        return 0, ALREADY_ACTIVE, message
+    message = f"{MAX_ACTIVE} Runs of the schedule are live, which is the limit"
+    return max(0, MAX_ACTIVE - len(ledger.live)), TOO_MANY, message
+
+
+def _news(workflow: Workflow, why: Problem, skipped: Skipped) -> Skipped | None:
     """Tell of the first tick of several in turn that get no Run for the same reason."""
     old = find_condition(workflow.status.conditions, SCHEDULED)
-    return None if why and old and old.reason == why.reason else skipped
+    return None if old and old.reason == why.reason else skipped

@@ -123,6 +123,16 @@ def test_after_downtime(catch_up: dict[str, Any], made: list[int], missed: int) 
         assert (event.type, event.reason) == ("Warning", "MissedSchedule")
     state = ("True", "Scheduled") if made else ("False", "MissedSchedule")
     assert world.condition("Scheduled")[:2] == state
+    if made and missed:
+        ticks = f"{missed} ticks before {stamp(300)} got no Run"
+        message = f"{ticks}; next at {stamp(360)}"
+        assert world.condition("Scheduled")[2] == message
+        world.end(run_of(5))
+        world.settle()
+        assert world.condition("Scheduled")[2] == message, "until the next tick"
+        world.pass_time(60)
+        world.settle()
+        assert world.condition("Scheduled")[2] == f"next at {stamp(420)}"
 
 
 def test_after_downtime_an_old_tick_is_not_run_without_catching_up() -> None:
@@ -365,6 +375,27 @@ def test_live_runs_are_bounded(policy: str) -> None:
     world.pass_time(60)
     world.settle()
     assert len(world.made) == MAX_ACTIVE + 1
+
+
+def test_of_more_ticks_than_may_be_live_the_latest_run() -> None:
+    world = scheduled(concurrencyPolicy="Queue", catchUp={"policy": "All", "max": 100})
+    for _ in range(MAX_ACTIVE - 2):
+        world.pass_time(60)
+        world.settle()
+    world.pass_time(600)
+    world.settle()
+    last = MAX_ACTIVE - 2 + 9
+    assert list(world.made)[-3:] == [run_of(MAX_ACTIVE - 3), run_of(last - 1), run_of(last)]
+    assert world.status["missed"] == 8
+    [event] = world.events
+    assert (event.reason, event.message) == (
+        "TooManyActive",
+        f"8 ticks up to {stamp((last - 2) * 60)} got no Run: "
+        "100 Runs of the schedule are live, which is the limit",
+    )
+    status, reason, message = world.condition("Scheduled")
+    assert (status, reason) == ("True", "Scheduled")
+    assert message.startswith(f"8 ticks before {stamp(last * 60)} got no Run; next at ")
 
 
 def test_repeat_counts_runs_whatever_becomes_of_them() -> None:
