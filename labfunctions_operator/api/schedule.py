@@ -59,7 +59,7 @@ class ScheduleSpec(Model):
     concurrency_policy: Literal["Allow", "Forbid", "Replace", "Queue"] = "Allow"
     """What a tick does while an earlier Run of the schedule is live (default Allow)."""
     starting_deadline_seconds: Annotated[int, Field(ge=0, le=315360000)] | None = None
-    """How late a tick may still start (default: no limit)."""
+    """How late a tick may still start (default: no limit); with 0 none does."""
     catch_up: CatchUp = CatchUp()
     successful_runs_history_limit: Annotated[int, Field(ge=0, le=10000)] = 3
     """How many of the schedule's Runs that succeeded are kept (default 3)."""

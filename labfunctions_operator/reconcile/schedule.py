@@ -1,7 +1,7 @@
 """Which ticks of a schedule to run now, which were missed, and when to look again."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -22,6 +22,7 @@ class Due:
     Attributes:
         run: Ticks that may start, oldest first.
         missed: Ticks that may not start any more, oldest first.
+        is_too_late: Whether the last of these is later than startingDeadlineSeconds allows.
         more: Whether further ones, before these, were missed and not looked at.
         settled: The last tick that is neither ahead nor still held back by jitter; None if that
             is none.
@@ -30,6 +31,7 @@ class Due:
 
     run: tuple[datetime, ...]
     missed: tuple[datetime, ...]
+    is_too_late: bool
     more: bool
     settled: datetime | None
     next: datetime | None
@@ -62,12 +64,14 @@ def due(  # noqa: PLR0917
     more = tick is not None and tick > since
     passed.reverse()
     # Chosen among all of them: where a later tick has its Run, an earlier one is not the latest.
-    starts = [t + jitter(spec, ticks, identity, t) for t in passed]
-    run = tuple(t for t in _catch_up(spec, passed, starts, now) if t not in existing)
+    late = {t: now - t - jitter(spec, ticks, identity, t) for t in passed}
+    run = tuple(t for t in _catch_up(spec, late) if t not in existing)
+    missed = tuple(t for t in passed if t not in run and t not in existing)
     ahead = pending or ticks.after(max(since, now))
     return Due(
         run=run,
-        missed=tuple(t for t in passed if t not in run and t not in existing),
+        missed=missed,
+        is_too_late=bool(missed) and late[missed[-1]] > _deadline(spec),
         more=more,
         settled=passed[-1] if passed else None,
         next=ahead and ahead + jitter(spec, ticks, identity, ahead),
@@ -84,19 +88,20 @@ def _held_back(
     return last if last + jitter(spec, ticks, identity, last) > now else None
 
 
-def _catch_up(
-    spec: ScheduleSpec, passed: list[datetime], starts: list[datetime], now: datetime
-) -> tuple[datetime, ...]:
-    limit = spec.starting_deadline_seconds
-    deadline = timedelta.max if limit is None else timedelta(seconds=limit)
-    policy = spec.catch_up.policy
+def _catch_up(spec: ScheduleSpec, late: Mapping[datetime, timedelta]) -> tuple[datetime, ...]:
+    policy, deadline = spec.catch_up.policy, _deadline(spec)
     if policy == "None":
         deadline = min(deadline, ON_TIME)
     count = spec.catch_up.max if policy == "All" else 1
     if spec.concurrency_policy in ("Forbid", "Replace"):
         count = 1  # only one can run: the latest
-    startable = [t for t, start in zip(passed, starts, strict=True) if now - start <= deadline]
+    startable = [tick for tick, lateness in late.items() if lateness <= deadline]
     return tuple(startable[-count:])
+
+
+def _deadline(spec: ScheduleSpec) -> timedelta:
+    limit = spec.starting_deadline_seconds
+    return timedelta.max if limit is None else timedelta(seconds=limit)
 
 
 def jitter(spec: ScheduleSpec, ticks: Timetable, identity: str, tick: datetime) -> timedelta:

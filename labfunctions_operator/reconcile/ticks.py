@@ -18,6 +18,7 @@ SCHEDULED = "Scheduled"
 MISSED, ALREADY_ACTIVE, TOO_MANY = "MissedSchedule", "RunAlreadyActive", "TooManyActive"
 LATE = "Late"
 AWAY = "the scheduler was away or late"
+TOO_LATE = "more than spec.startingDeadlineSeconds, {}, had passed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,8 @@ def decide_ticks(
     # Those before the CronJob's last one that have no Run are not made up for.
     until = max(handed_over, *(tick for tick in ledger.ticks if tick <= now), min(since, now))
     found = due(spec, table, identity, since, until, ledger.ticks)
+    # How late a CronJob was for those that it left out is not known.
+    found = replace(found, is_too_late=False)
     return _awaited(workflow, ledger, _admit(workflow, record, ledger, found), now)
 
 
@@ -140,7 +143,8 @@ def _admit(workflow: Workflow, record: ScheduleRecord, ledger: Ledger, found: Du
     if refused:
         due, named = refused[-1], str(len(refused))
     else:
-        due, named, reason, cause = missed[-1], count, MISSED, AWAY
+        due, named, reason = missed[-1], count, MISSED
+        cause = TOO_LATE.format(spec.starting_deadline_seconds) if found.is_too_late else AWAY
     subject = (
         f"the tick of {rfc3339(due)}" if named == "1" else f"{named} ticks up to {rfc3339(due)}"
     )

@@ -67,11 +67,11 @@ def test_missed_ticks_are_told_for_one_write_more(
     said = hook.body
     assert (said["event"], said["reason"]) == ("Missed", "MissedSchedule")
     assert (said["workflow"], said["run"], said["count"]) == ("analysis", None, 3)
-    assert said["message"] == "the scheduler was away or late"
+    assert said["message"] == "more than spec.startingDeadlineSeconds, 30, had passed"
     assert said["nextScheduleTime"] == told["status"]["nextScheduleTime"]
     assert event.body["data"]["id"] == said["id"]
     assert event.body["type"] == "io.labfunctions.run.missed"
-    assert "got no Run: the scheduler was away or late" in str(chat.body["blocks"])
+    assert "got no Run: more than spec.startingDeadlineSeconds, 30, had passed" in str(chat.body["blocks"])
     assert footprint.writes(ready.namespace) == [
         "patch workflows/status",
         "create events",

@@ -102,7 +102,15 @@ def test_after_downtime_all_ticks_are_one_message(spec: Any) -> None:
     world.settle()
     [told] = deliveries(world)
     assert (told.due, told.count, told.reason) == (stamp(300), 6, "MissedSchedule")
-    assert told.cause == "the scheduler was away or late"
+    assert told.cause == "more than spec.startingDeadlineSeconds, 20, had passed"
+
+
+def test_a_deadline_is_blamed_only_for_ticks_beyond_it() -> None:
+    world = scheduled(startingDeadlineSeconds=600, **tells("a"))
+    world.pass_time(30 + 5 * 60 + 30)
+    world.settle()
+    [told] = deliveries(world)
+    assert (told.due, told.count, told.cause) == (stamp(240), 5, "the scheduler was away or late")
 
 
 def test_a_deadline_that_no_tick_meets_is_told_once() -> None:
