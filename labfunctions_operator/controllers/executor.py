@@ -1,4 +1,4 @@
-"""Carries a plan out: deletes, cancels, evictions, children, the status once, then Events."""
+"""Carries a plan out: deletes, evictions, children, cancels, the status once, then Events."""
 
 import hashlib
 import json
@@ -62,13 +62,14 @@ class Executor:
                 the next try, which repeats nothing that succeeded.
         """
         await self.delete(plan.delete)
-        for ref in plan.cancel:
-            await self._cancel(ref)
         for ref in plan.evict:
             await self._client.evict(ref)
         for manifest in plan.apply:
             if (child := await self._apply(manifest)) is not None:
                 self._on_child(child, obj)
+        # What is to be replaced goes on where its successor is refused.
+        for ref in plan.cancel:
+            await self._cancel(ref)
         written = await self._write_status(plan.status, obj)
         if written is not None:
             for event in plan.events:

@@ -56,13 +56,13 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to do for one object, in this order: delete, cancel, evict, apply, status, events.
+    """What to do for one object, in this order: delete, evict, apply, cancel, status, events.
 
     Attributes:
-        cancel: Runs to stop by their `spec.cancel`.
-        apply: Children to create or update by server-side apply.
         delete: Children to delete, with their dependents.
         evict: Pods to ask away from their nodes; one that may not go yet stays.
+        apply: Children to create or update by server-side apply.
+        cancel: Runs to stop by their `spec.cancel`.
         status: The whole status wanted, or None to leave it; written only if it differs, and only
             onto the version of the object that was decided on: later decisions build on it, and
             another operator may be alive.
@@ -70,10 +70,10 @@ class Plan:
         requeue_after: Seconds until this object is looked at again without any event.
     """
 
-    apply: tuple[Manifest, ...] = ()
     delete: tuple[Ref, ...] = ()
-    cancel: tuple[Ref, ...] = ()
     evict: tuple[Ref, ...] = ()
+    apply: tuple[Manifest, ...] = ()
+    cancel: tuple[Ref, ...] = ()
     status: Mapping[str, Any] | None = None
     events: tuple[Event, ...] = ()
     requeue_after: float | None = None

@@ -71,7 +71,9 @@ def test_missed_ticks_are_told_for_one_write_more(
     assert said["nextScheduleTime"] == told["status"]["nextScheduleTime"]
     assert event.body["data"]["id"] == said["id"]
     assert event.body["type"] == "io.labfunctions.run.missed"
-    assert "got no Run: more than spec.startingDeadlineSeconds, 30, had passed" in str(chat.body["blocks"])
+    assert "got no Run: more than spec.startingDeadlineSeconds, 30, had passed" in str(
+        chat.body["blocks"]
+    )
     assert footprint.writes(ready.namespace) == [
         "patch workflows/status",
         "create events",

@@ -2,21 +2,38 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+import pytest
 from objects import make_object
 
 from labfunctions_operator.controllers.executor import Executor
+from labfunctions_operator.errors import Denied
 from labfunctions_operator.kube.cache import Cache
-from labfunctions_operator.reconcile.plan import Plan
+from labfunctions_operator.reconcile.plan import Plan, Ref
 
 Object = dict[str, Any]
 
 
 class Server:
-    """Takes what it is given."""
+    """Takes what it is given, unless there is no room.
+
+    Attributes:
+        cancelled: The names of Runs.
+    """
+
+    def __init__(self, *, is_full: bool = False) -> None:
+        self.is_full = is_full
+        self.cancelled: list[str] = []
+
+    async def cancel(self, ref: Ref) -> Object:
+        self.cancelled.append(ref.name)
+        return make_object("Run", ref.name, {"cancel": True}, resourceVersion="3")
 
     async def create(self, manifest: Object) -> Object:
+        if self.is_full:
+            raise Denied("exceeded quota")
         metadata = {**manifest["metadata"], "uid": "1", "resourceVersion": "2"}
         return {**manifest, "metadata": metadata}
 
@@ -43,3 +60,16 @@ def test_executor_tells_of_a_child_once_and_before_it_writes_the_status() -> Non
         asyncio.run(executor.execute(plan, OWNER))
     assert told == [("first", "report", 0)]
     assert len(caches["Workflow"]) == 1
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_executor_cancels_a_run_only_once_its_successor_is_there(*, is_full: bool) -> None:
+    server: Any = Server(is_full=is_full)
+    first = make_object("Run", "first", {})
+    plan = Plan(
+        apply=(make_object("Run", "second", {}),),
+        cancel=(Ref.to(first["apiVersion"], "Run", first["metadata"]),),
+    )
+    with suppress(Denied):
+        asyncio.run(Executor(server, {}).execute(plan, OWNER))
+    assert server.cancelled == ([] if is_full else ["first"])

@@ -351,7 +351,7 @@ def test_replace_cancels_what_is_live_and_starts_the_new_one() -> None:
     world.pass_time(30)
     world.settle()
     world.pass_time(60)
-    assert world.settle() == [f"cancel {FIRST}", f"create {run_of(1)}", "status"]
+    assert world.settle() == [f"create {run_of(1)}", f"cancel {FIRST}", "status"]
     world.end(FIRST, "Cancelled")
     world.settle()
     assert world.status["active"] == [{"name": run_of(1)}]

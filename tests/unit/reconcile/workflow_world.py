@@ -107,11 +107,11 @@ class WorkflowWorld(Settling):
             self._write(f"delete {ref.name}")
             assert self.runs[ref.name]["metadata"]["uid"] == ref.uid
             del self.runs[ref.name]
+        for manifest in plan.apply:
+            self._create(json.loads(json.dumps(manifest)))
         for ref in plan.cancel:
             self._write(f"cancel {ref.name}")
             self.runs[ref.name]["spec"]["cancel"] = True
-        for manifest in plan.apply:
-            self._create(json.loads(json.dumps(manifest)))
         status = json.loads(json.dumps(plan.status))
         if status != self.status:
             assert status_errors("Workflow", status) == []
