@@ -10,6 +10,10 @@ class InvalidSpec(Exception):
         self.message = message
 
 
+class ChildRefused(InvalidSpec):
+    """The API server refuses what was made of an object: its words, or a policy that may change."""
+
+
 class Transient(Exception):
     """The same call may succeed later.
 

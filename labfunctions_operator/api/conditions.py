@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from labfunctions_operator.api.times import rfc3339
 from labfunctions_operator.api.types import Condition
 
 MESSAGE_LIMIT = 1024
+_CONDITIONS = TypeAdapter(list[Condition])
 
 
 def set_condition(
@@ -53,3 +57,11 @@ def set_condition(
 def find_condition(conditions: Iterable[Condition], type: str) -> Condition | None:
     """Return the condition of a type, if the object has it."""
     return next((c for c in conditions if c.type == type), None)
+
+
+def readable_conditions(conditions: Any) -> list[Condition]:
+    """Read conditions; those that cannot be read are made anew, as all of an unreadable status."""
+    try:
+        return _CONDITIONS.validate_python(conditions)
+    except ValidationError:
+        return []

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
+from labfunctions_operator.errors import ChildRefused, Denied, InvalidSpec, NotFound, Transient
 from labfunctions_operator.kube.cache import Cache
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.event_limits import EventLimits
@@ -60,6 +60,7 @@ class Executor:
         Raises:
             Transient, Denied, InvalidSpec: Of the first write that failed; the rest is left to
                 the next try, which repeats nothing that succeeded.
+            ChildRefused: That write was of a child.
         """
         await self.delete(plan.delete)
         for ref in plan.evict:
@@ -110,10 +111,11 @@ class Executor:
             _check_owner(wanted, existing)
             if create_only or _hash_of(existing) == _hash_of(wanted):
                 return None
-        if create_only:
-            written = await self._create(wanted)
-        else:
-            written = await self._client.apply(wanted)
+        try:
+            written = await (self._create(wanted) if create_only else self._client.apply(wanted))
+        except InvalidSpec as error:
+            raise ChildRefused(error.path, error.message) from error
+        if not create_only:
             _log("apply", f"{wanted['kind']}/{wanted['metadata']['name']}")
         self._remember(written)
         return written

@@ -23,7 +23,7 @@ from labfunctions_operator.controllers.past import PastReader
 from labfunctions_operator.controllers.run_observer import RunObserver
 from labfunctions_operator.controllers.source import SourceTracker
 from labfunctions_operator.controllers.world import Object, World
-from labfunctions_operator.errors import Denied, InvalidSpec, NotFound
+from labfunctions_operator.errors import ChildRefused, Denied, InvalidSpec, NotFound
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.failures import Conflict
 from labfunctions_operator.reconcile.backfill import (
@@ -100,7 +100,12 @@ class Reconcilers:
             return await self._bring_nearer(key, obj)
         except InvalidSpec as error:
             # The user's words, refused by us or by the API server: said on the object itself.
-            return await self._refuse(obj, reason="InvalidSpec", message=str(error), final=True)
+            final = key.kind == "Run" or not isinstance(error, ChildRefused)
+            wait = await self._refuse(obj, reason="InvalidSpec", message=str(error), final=final)
+            if final:
+                return wait
+            # A policy may have refused its child, and nothing tells when that changes.
+            raise Denied(str(error)) from error
         except Denied as error:
             await self._refuse(obj, reason="Forbidden", message=str(error), final=False)
             raise

@@ -4,19 +4,20 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from labfunctions_operator.api import labels
-from labfunctions_operator.api.conditions import set_condition
+from labfunctions_operator.api.conditions import readable_conditions, set_condition
 from labfunctions_operator.api.notification import Notifications
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.run import FINAL_PHASES, Run, RunSpec, RunStatus
 from labfunctions_operator.api.times import rfc3339
-from labfunctions_operator.api.types import Condition, LocalRef, Metadata, Model
+from labfunctions_operator.api.types import LocalRef, Metadata, Model
 from labfunctions_operator.errors import InvalidSpec
+from labfunctions_operator.reconcile.scheduled_run import parse_tick
+from labfunctions_operator.reconcile.ticks import SCHEDULED
 
 M = TypeVar("M", bound=Model)
-_CONDITIONS = TypeAdapter(list[Condition])
 
 
 def refuse(
@@ -29,7 +30,8 @@ def refuse(
         reason: A CamelCase word.
         message: One line that names the field.
         now: The time of the change.
-        final: For a Run or Backfill, whether it fails with this: its spec can never change.
+        final: Whether only another spec can help: a Run or Backfill fails with this, as its own
+            can never change.
     """
     status: dict[str, Any] = dict(obj.get("status") or {})
     is_run = obj["kind"] == "Run"
@@ -37,20 +39,13 @@ def refuse(
     if ends and status.get("phase") in FINAL_PHASES:
         return status
     generation = obj["metadata"].get("generation", 0)
-    conditions = set_condition(
-        readable_conditions(status.get("conditions")),
-        type="Succeeded" if ends else "Ready",
-        status=None if ends and not final else False,
-        reason=reason,
-        message=message,
-        generation=generation,
-        now=now,
-    )
-    if obj["kind"] == "NodeGroup":
+    conditions = readable_conditions(status.get("conditions"))
+    also = _at_work(obj, status, now, final=final)
+    for type in ["Succeeded" if ends else "Ready", *([also] if also else [])]:
         conditions = set_condition(
             conditions,
-            type="ScalingActive",
-            status=False,
+            type=type,
+            status=None if ends and not final else False,
             reason=reason,
             message=message,
             generation=generation,
@@ -64,6 +59,20 @@ def refuse(
         status["failure"] = {"reason": reason}
         status.setdefault("completionTime", rfc3339(now))
     return status
+
+
+def _at_work(
+    obj: Mapping[str, Any], status: Mapping[str, Any], now: datetime, *, final: bool
+) -> str | None:
+    """Name the condition that may not say any more that the object is at work, if there is one."""
+    if obj["kind"] == "NodeGroup":
+        return "ScalingActive"
+    spec = obj.get("spec") or {}
+    if obj["kind"] != "Workflow" or not (spec.get("schedule") or spec.get("interval")):
+        return None
+    due = parse_tick(status.get("nextScheduleTime"))
+    is_unknown = "schedule" not in status
+    return SCHEDULED if final or is_unknown or (due is not None and due <= now) else None
 
 
 def readable_run(obj: Mapping[str, Any]) -> Run:
@@ -93,11 +102,3 @@ def _read(model: type[M], value: Any) -> M | None:
         return model.model_validate(value)
     except ValidationError:
         return None
-
-
-def readable_conditions(conditions: Any) -> list[Condition]:
-    """Read conditions; those that cannot be read are made anew, as all of an unreadable status."""
-    try:
-        return _CONDITIONS.validate_python(conditions)
-    except ValidationError:
-        return []

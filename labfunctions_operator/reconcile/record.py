@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from labfunctions_operator.api.conditions import find_condition, set_condition
+from labfunctions_operator.api.conditions import (
+    find_condition,
+    readable_conditions,
+    set_condition,
+)
 from labfunctions_operator.api.run import FINAL_PHASES
 from labfunctions_operator.api.types import Condition
 from labfunctions_operator.desired.names import run_prefix
-from labfunctions_operator.reconcile.invalid import readable_conditions
 
 RECORDED = "Recorded"
 STORED = "Stored"

@@ -3,6 +3,8 @@
 import json
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +14,7 @@ from dev.cluster.controlplane import ControlPlane
 from dev.cluster.kubectl import Kubectl
 from tests.providers.provider_servers import Repository
 
-from .api import ApiError, Object, condition, until
+from .api import GROUP, ApiError, Object, condition, until
 from .bench import Bench
 from .kubelet import SUCCEEDED
 from .objects import project, run, workflow
@@ -61,6 +63,52 @@ def earlier(bench: Bench, tick: datetime, minutes: int) -> str:
     }
     bench.create(made)
     return str(made["metadata"]["name"])
+
+
+@contextmanager
+def refused_ticks(bench: Bench, kubectl: Kubectl) -> Iterator[None]:
+    """Have a policy refuse the Runs of ticks, as invalid."""
+    name = bench.namespace
+    match = {"matchLabels": {"kubernetes.io/metadata.name": name}}
+    rule = {
+        "apiGroups": ["labfunctions.io"],
+        "apiVersions": ["*"],
+        "operations": ["CREATE"],
+        "resources": ["runs"],
+    }
+    labels = "object.metadata.labels"
+    no_label = f"!has({labels}) || !('labfunctions.io/workflow' in {labels})"
+    policy = {
+        "matchConstraints": {"namespaceSelector": match, "resourceRules": [rule]},
+        "validations": [{"expression": no_label, "message": "no ticks today"}],
+    }
+    binding = {"policyName": name, "validationActions": ["Deny"]}
+    kinds = {"ValidatingAdmissionPolicy": policy, "ValidatingAdmissionPolicyBinding": binding}
+    made = [
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": kind,
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+        for kind, spec in kinds.items()
+    ]
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": made})
+    probe = run(name, "probe")
+    probe["metadata"]["labels"] = {"labfunctions.io/workflow": "analysis"}
+
+    def refusal() -> int:
+        try:
+            bench.api.request("POST", f"{GROUP}/namespaces/{name}/runs?dryRun=All", probe)
+        except ApiError as error:
+            return error.code
+        return 0
+
+    kubectl.apply(text)
+    until(lambda: refusal() == 422, "they are refused")
+    yield
+    kubectl.run("delete", "-f", "-", text=text)
+    until(lambda: refusal() == 0, "they are refused no more")
 
 
 def await_run(bench: Bench, name: str) -> Object:
@@ -192,6 +240,22 @@ def test_replace_stops_the_run_before_and_waits_for_its_end(
     assert stopped["status"]["outputs"]["notebook"].endswith("/1/notebook.ipynb")
     bench.complete(second)
     bench.await_reason("Workflow", "analysis", "Succeeded", type="LastRunSucceeded")
+
+
+def test_a_run_goes_on_while_the_one_that_replaces_it_is_refused(
+    bench: Bench, repository: Repository, kubectl: Kubectl
+) -> None:
+    with refused_ticks(bench, kubectl):
+        tick = ticking(bench, repository, concurrencyPolicy="Replace")
+        first = earlier(bench, tick, 1)
+        bench.kubelet.run(bench.pod(first))
+        bench.await_reason("Workflow", "analysis", "InvalidSpec", type="Scheduled")
+        assert "no ticks today" in bench.message("Workflow", "analysis")
+        assert not bench.get("Run", first)["spec"].get("cancel")
+    # Whatever touches the Workflow ends the wait of a minute.
+    bench.patch("Workflow", "analysis", timeoutSeconds=600)
+    await_run(bench, name_of(tick))
+    until(lambda: bench.get("Run", first)["spec"].get("cancel"), "the first is cancelled")
 
 
 def test_forbid_skips_and_says_so(bench: Bench, repository: Repository) -> None:

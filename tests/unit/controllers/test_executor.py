@@ -9,7 +9,7 @@ import pytest
 from objects import make_object
 
 from labfunctions_operator.controllers.executor import Executor
-from labfunctions_operator.errors import Denied
+from labfunctions_operator.errors import ChildRefused, Denied, InvalidSpec
 from labfunctions_operator.kube.cache import Cache
 from labfunctions_operator.reconcile.plan import Plan, Ref
 
@@ -17,14 +17,15 @@ Object = dict[str, Any]
 
 
 class Server:
-    """Takes what it is given, unless there is no room.
+    """Takes what it is given.
 
     Attributes:
+        failure: What it answers to who creates something.
         cancelled: The names of Runs.
     """
 
-    def __init__(self, *, is_full: bool = False) -> None:
-        self.is_full = is_full
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.failure = failure
         self.cancelled: list[str] = []
 
     async def cancel(self, ref: Ref) -> Object:
@@ -32,8 +33,8 @@ class Server:
         return make_object("Run", ref.name, {"cancel": True}, resourceVersion="3")
 
     async def create(self, manifest: Object) -> Object:
-        if self.is_full:
-            raise Denied("exceeded quota")
+        if self.failure:
+            raise self.failure
         metadata = {**manifest["metadata"], "uid": "1", "resourceVersion": "2"}
         return {**manifest, "metadata": metadata}
 
@@ -62,9 +63,9 @@ def test_executor_tells_of_a_child_once_and_before_it_writes_the_status() -> Non
     assert len(caches["Workflow"]) == 1
 
 
-@pytest.mark.parametrize("is_full", [True, False])
-def test_executor_cancels_a_run_only_once_its_successor_is_there(*, is_full: bool) -> None:
-    server: Any = Server(is_full=is_full)
+@pytest.mark.parametrize("failure", [None, Denied("exceeded quota")])
+def test_executor_cancels_a_run_only_once_its_successor_is_there(failure: Exception | None) -> None:
+    server: Any = Server(failure)
     first = make_object("Run", "first", {})
     plan = Plan(
         apply=(make_object("Run", "second", {}),),
@@ -72,4 +73,11 @@ def test_executor_cancels_a_run_only_once_its_successor_is_there(*, is_full: boo
     )
     with suppress(Denied):
         asyncio.run(Executor(server, {}).execute(plan, OWNER))
-    assert server.cancelled == ([] if is_full else ["first"])
+    assert server.cancelled == ([] if failure else ["first"])
+
+
+def test_executor_tells_a_child_that_is_refused_from_its_owner() -> None:
+    server: Any = Server(InvalidSpec("spec", "a policy says no"))
+    plan = Plan(apply=(make_object("Run", "first", {}),))
+    with pytest.raises(ChildRefused, match="spec: a policy says no"):
+        asyncio.run(Executor(server, {}).execute(plan, OWNER))

@@ -77,6 +77,37 @@ def test_a_group_that_cannot_be_worked_with_does_not_scale() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("final", "following", "is_said"),
+    [
+        (True, stamp(60), True),
+        (False, stamp(60), False),
+        (False, stamp(), True),
+        (False, None, False),
+        (False, "some day", False),
+    ],
+    ids=["its spec", "before the next tick", "at the next tick", "none is to come", "garbage"],
+)
+def test_a_schedule_that_cannot_go_on_does_not_say_that_it_does(
+    final: bool, following: str | None, is_said: bool
+) -> None:
+    well = {**condition("Scheduled", "True"), "reason": "Scheduled"}
+    known = {"schedule": {"hash": "x", "since": stamp(-60)}, "conditions": [well]}
+    if following:
+        known["nextScheduleTime"] = following
+    obj = make_object("Workflow", "report", {"schedule": "* * * * *"}, known)
+    status = refuse(obj, reason="InvalidSpec", message="spec.x: is wrong", now=at(0), final=final)
+    [scheduled] = [c for c in status["conditions"] if c["type"] == "Scheduled"]
+    assert scheduled == (condition("Scheduled", "False") if is_said else well)
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_a_schedule_that_never_began_says_so(final: bool) -> None:
+    for field in ("schedule", "interval"):
+        status = refused(make_object("Workflow", "report", {field: "x"}), final=final)
+        assert [c["type"] for c in status["conditions"]] == ["Ready", "Scheduled"]
+
+
 @pytest.mark.parametrize("kind", ["Project", "Workflow", "Run", "NodeGroup"])
 @pytest.mark.parametrize("final", [True, False])
 def test_saying_it_again_changes_nothing(kind: str, final: bool) -> None:
