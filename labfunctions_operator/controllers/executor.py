@@ -1,11 +1,10 @@
 """Carries a plan out: deletes, evictions, children, cancels, the status once, then Events."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from labfunctions_operator.desired.names import SPEC_HASH, spec_hash
 from labfunctions_operator.errors import ChildRefused, Denied, InvalidSpec, NotFound, Transient
 from labfunctions_operator.kube.cache import Cache
 from labfunctions_operator.kube.client import KubeClient
@@ -18,7 +17,6 @@ Object = dict[str, Any]
 
 logger = logging.getLogger(__name__)
 
-SPEC_HASH = "labfunctions.io/spec-hash"
 # A Job's template cannot change, and the operator may not write the spec of a user's kind:
 # these are created once, and never applied again.
 CREATE_ONLY = frozenset({"Job", "Run", "Pod"})
@@ -218,10 +216,8 @@ def _reason(kind: str, status: Mapping[str, Any] | None) -> str:
 
 def _with_hash(manifest: Manifest) -> Object:
     """Return the manifest with a hash of itself, by which it is known to be applied."""
-    canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(canonical.encode()).hexdigest()[:16]
     metadata = manifest["metadata"]
-    annotations = {**(metadata.get("annotations") or {}), SPEC_HASH: digest}
+    annotations = {**(metadata.get("annotations") or {}), SPEC_HASH: spec_hash(manifest)}
     return {**manifest, "metadata": {**metadata, "annotations": annotations}}
 
 

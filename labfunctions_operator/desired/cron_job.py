@@ -57,6 +57,7 @@ def build_cron_job(
             "schedule": spec.schedule,
             "timeZone": spec.time_zone or "Etc/UTC",
             "concurrencyPolicy": spec.concurrency_policy,
+            "suspend": False,
             **({} if deadline is None else {"startingDeadlineSeconds": deadline}),
             "successfulJobsHistoryLimit": KEEP_ALL,
             "failedJobsHistoryLimit": KEEP_ALL,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from labfunctions_operator.api.labels import API_VERSION
@@ -9,12 +10,20 @@ from labfunctions_operator.api.types import Metadata
 
 FILES = {"notebook": "notebook.ipynb", "html": "notebook.html", "result": "result.json"}
 """What an attempt leaves in its folder of the store."""
+SPEC_HASH = "labfunctions.io/spec-hash"
+"""The annotation with a child's hash."""
 
 
 def digest(*parts: Any) -> str:
     """Return the sha256 of a JSON value, as hex."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def spec_hash(manifest: Mapping[str, Any]) -> str:
+    """Return a hash of a child, by which it is known to be applied."""
+    canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def run_job_name(run: str, attempt: int, *, is_tick: bool = False) -> str:

@@ -8,26 +8,31 @@ should think it theirs, it is one Job by its name.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from labfunctions_operator.api.labels import REPAIRED_ANNOTATION
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.run import Run, RunSpec, Snapshot
-from labfunctions_operator.api.times import parse_time
+from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.api.types import LocalRef, Metadata
 from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.desired.cron_job import build_cron_job
+from labfunctions_operator.desired.names import SPEC_HASH, spec_hash
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.admission import admit
 from labfunctions_operator.reconcile.attempt import is_owned_by
 from labfunctions_operator.reconcile.plan import Manifest, Ref
-from labfunctions_operator.reconcile.scheduled_run import ScheduledRun
+from labfunctions_operator.reconcile.scheduled_run import ScheduledRun, parse_tick
 from labfunctions_operator.reconcile.source import SourceSnapshot
 from labfunctions_operator.reconcile.timetable import timetable
 from labfunctions_operator.settings import Settings
 
 Object = Mapping[str, Any]
+
+# Whoever changes it again and again has it changed for so long.
+PATIENCE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +76,7 @@ def hand_over(
     project: Project | InvalidSpec | None,
     source: SourceSnapshot | None,
     runs: Iterable[ScheduledRun],
+    now: datetime,
 ) -> Handover:
     """Decide about the CronJob from the Workflow as it is now and the Runs of its schedule."""
     existing = seen.cron_job
@@ -92,7 +98,9 @@ def hand_over(
     )
     if not isinstance(admitted, Snapshot):
         return Handover(since=since)
-    manifest = build_cron_job(workflow, admitted, seen.claim, seen.settings)
+    manifest: Manifest = build_cron_job(workflow, admitted, seen.claim, seen.settings)
+    if existing:
+        manifest = _with_repair(manifest, existing, now)
     return Handover(apply=(manifest,), since=since)
 
 
@@ -115,6 +123,44 @@ def _is_another(cron_job: Object, workflow: Workflow) -> bool:
     spec = cron_job["spec"]
     zone = workflow.spec.time_zone or "Etc/UTC"
     return (spec.get("schedule"), spec.get("timeZone")) != (workflow.spec.schedule, zone)
+
+
+def _with_repair(manifest: Manifest, existing: Object, now: datetime) -> Manifest:
+    """Have a CronJob that somebody has changed applied again, by a note of its generation.
+
+    Once for each change and seldom, as it may be an admission webhook or another controller that
+    will not have it otherwise.
+    """
+    meta = existing["metadata"]
+    notes = meta.get("annotations") or {}
+    as_before = _noted(manifest, notes.get(REPAIRED_ANNOTATION))
+    if spec_hash(as_before) != notes.get(SPEC_HASH) or _holds(existing["spec"], manifest["spec"]):
+        return as_before
+    generation = str(meta.get("generation"))
+    repaired, _, time = str(notes.get(REPAIRED_ANNOTATION)).partition(" ")
+    last = parse_tick(time)
+    if last and (repaired == generation or now - last < PATIENCE):
+        return as_before
+    return _noted(manifest, f"{generation} {rfc3339(now)}")
+
+
+def _noted(manifest: Manifest, note: str | None) -> Manifest:
+    if note is None:
+        return manifest
+    meta = manifest["metadata"]
+    annotations = {**(meta.get("annotations") or {}), REPAIRED_ANNOTATION: note}
+    return {**manifest, "metadata": {**meta, "annotations": annotations}}
+
+
+def _holds(stored: Any, wanted: Any) -> bool:
+    """Whether what is stored has all that is wanted; the API server adds defaults to that."""
+    if not wanted and not stored:
+        return True
+    if isinstance(wanted, Mapping) and isinstance(stored, Mapping):
+        return all(_holds(stored.get(name), value) for name, value in wanted.items())
+    if isinstance(wanted, list) and isinstance(stored, list):
+        return len(stored) == len(wanted) and all(map(_holds, stored, wanted))
+    return bool(stored == wanted)
 
 
 def _must_wait(workflow: Workflow, runs: Iterable[ScheduledRun]) -> bool:

@@ -12,11 +12,13 @@ from labfunctions_operator.reconcile.ledger import Ledger
 from labfunctions_operator.reconcile.missed import Skipped
 from labfunctions_operator.reconcile.plan import Problem
 from labfunctions_operator.reconcile.schedule import LOOK_BACK, ON_TIME, Due, due
-from labfunctions_operator.reconcile.timetable import timetable
+from labfunctions_operator.reconcile.timetable import Timetable, timetable
 
 SCHEDULED = "Scheduled"
 MISSED, ALREADY_ACTIVE, TOO_MANY = "MissedSchedule", "RunAlreadyActive", "TooManyActive"
-LATE = "Late"
+LATE, STALLED = "Late", "CronJobStalled"
+# A CronJob that makes no Job for as many ticks in a row is not only late.
+STALLED_TICKS = 3
 AWAY = "the scheduler was away or late"
 TOO_LATE = "more than spec.startingDeadlineSeconds, {}, had passed"
 
@@ -83,7 +85,7 @@ def decide_ticks(
     found = due(spec, table, identity, since, until, ledger.ticks)
     # How late a CronJob was for those that it left out is not known.
     found = replace(found, is_too_late=False)
-    return _awaited(workflow, ledger, _admit(workflow, record, ledger, found), now)
+    return _awaited(workflow, ledger, table, _admit(workflow, record, ledger, found), now)
 
 
 def put_off(ticks: Ticks, now: datetime) -> Ticks:
@@ -105,17 +107,28 @@ def _stopped(spec: ScheduleSpec, runs: int) -> Problem | None:
     return None
 
 
-def _awaited(workflow: Workflow, ledger: Ledger, ticks: Ticks, now: datetime) -> Ticks:
-    """Say so when the CronJob has made no Job for its next tick in time."""
+def _awaited(
+    workflow: Workflow, ledger: Ledger, table: Timetable, ticks: Ticks, now: datetime
+) -> Ticks:
+    """Say so when the CronJob has made no Job for its next tick in time, or for several."""
     if ticks.next is None:
         return ticks
-    late = ticks.next + ON_TIME
-    if now < late:
-        return replace(ticks, wake=late)
+    if now < ticks.next + ON_TIME:
+        return replace(ticks, wake=ticks.next + ON_TIME)
     if ticks.why or (workflow.spec.concurrency_policy == "Forbid" and ledger.live):
         return replace(ticks, wake=None)
-    message = f"CronJob {workflow.metadata.name} has made no Job for {rfc3339(ticks.next)} yet"
-    return replace(ticks, wake=None, why=Problem(reason=LATE, message=message))
+    last: datetime | None = ticks.next
+    for _ in range(STALLED_TICKS - 1):
+        last = last and table.after(last)
+    name, first = workflow.metadata.name, rfc3339(ticks.next)
+    if last is None or now < last + ON_TIME:
+        message = f"CronJob {name} has made no Job for {first} yet"
+        why = Problem(reason=LATE, message=message)
+        return replace(ticks, wake=last and last + ON_TIME, why=why)
+    message = f"CronJob {name} has made no Job for {first} and the ticks after it"
+    why = Problem(reason=STALLED, message=message)
+    skipped = Skipped(reason=STALLED, message=message, cause=message, due=last, count=STALLED_TICKS)
+    return replace(ticks, wake=None, why=why, skipped=_news(workflow, why, skipped))
 
 
 def _admit(workflow: Workflow, record: ScheduleRecord, ledger: Ledger, found: Due) -> Ticks:

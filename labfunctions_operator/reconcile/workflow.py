@@ -57,7 +57,7 @@ class WorkflowObserved:
 
 def reconcile_workflow(workflow: Workflow, seen: WorkflowObserved, now: datetime) -> Plan:
     """Decide what a Workflow's status says and which Runs it needs, from what exists now."""
-    adoption, handover = _cron_job(workflow, seen)
+    adoption, handover = _cron_job(workflow, seen, now)
     scheduling = reconcile_schedule(
         workflow,
         [*seen.runs, *adoption.runs],
@@ -121,7 +121,9 @@ def _tell(
     )
 
 
-def _cron_job(workflow: Workflow, seen: WorkflowObserved) -> tuple[Adoption, Handover]:
+def _cron_job(
+    workflow: Workflow, seen: WorkflowObserved, now: datetime
+) -> tuple[Adoption, Handover]:
     if seen.cron is None:
         return Adoption(), Handover()
     adoption = adopt(workflow, seen.cron.without_run, seen.cron.over)
@@ -131,6 +133,7 @@ def _cron_job(workflow: Workflow, seen: WorkflowObserved) -> tuple[Adoption, Han
         project=seen.project,
         source=seen.source,
         runs=[*seen.runs, *adoption.runs],
+        now=now,
     )
     return adoption, handover
 

@@ -9,7 +9,8 @@ import pytest
 
 from dev.cluster.kubectl import Kubectl
 from labfunctions_operator.controllers.engine import Engine
-from labfunctions_operator.controllers.executor import SPEC_HASH, Executor
+from labfunctions_operator.controllers.executor import Executor
+from labfunctions_operator.desired.names import SPEC_HASH
 from labfunctions_operator.errors import InvalidSpec, NotFound, Transient
 from labfunctions_operator.kube.cache import Cache
 from labfunctions_operator.kube.client import KubeClient

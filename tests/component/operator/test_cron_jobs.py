@@ -313,6 +313,16 @@ def test_a_cron_job_of_somebody_else_is_left_alone(bench: Bench, repository: Rep
     assert not theirs["metadata"].get("labels")
 
 
+def test_what_somebody_changed_is_put_back_once(bench: Bench, repository: Repository) -> None:
+    keep_cron_job(bench, repository, resources={"requests": {"cpu": "100m"}}, env=[{"name": "A"}])
+    bench.patch("CronJob", "analysis", suspend=True)
+    until(lambda: not bench.get("CronJob", "analysis")["spec"]["suspend"], "it is put back")
+    bench.patch("Workflow", "analysis", startingDeadlineSeconds=300)
+    until(lambda: "startingDeadlineSeconds" in bench.get("CronJob", "analysis")["spec"], "an edit")
+    time.sleep(1)
+    assert bench.footprint.count(bench.namespace, "patch cronjobs") == 3
+
+
 @pytest.mark.parametrize(
     ("spec", "path"),
     [

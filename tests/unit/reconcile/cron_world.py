@@ -11,6 +11,7 @@ from objects import NOW, Object, make_settings, make_source
 from workflow_world import WorkflowWorld
 
 from labfunctions_operator.api.times import parse_time, rfc3339
+from labfunctions_operator.desired.names import SPEC_HASH, spec_hash
 from labfunctions_operator.desired.scheduled_run import scheduled_run_name
 from labfunctions_operator.reconcile.adoption import has_ended
 from labfunctions_operator.reconcile.cron_job import CronObserved
@@ -27,12 +28,14 @@ class CronWorld(WorkflowWorld):
 
     Attributes:
         executed: How often a notebook was started, by the name of its Run.
+        webhook: What an admission webhook makes of a CronJob's spec, whatever is applied.
     """
 
     def __init__(self, now: datetime = NOW, **spec: Any) -> None:
         self.cron_job: Object | None = None
         self.jobs: dict[str, Object] = {}
         self.executed: Counter[str] = Counter()
+        self.webhook: Object = {}
         super().__init__(now, **{"schedule": "* * * * *", "scheduler": "CronJob", **spec})
 
     def decide(self) -> Plan:
@@ -76,12 +79,27 @@ class CronWorld(WorkflowWorld):
         if run["kind"] != "CronJob":
             super()._create(run)
             return
-        if self.cron_job is None or self.cron_job["spec"] != run["spec"]:
+        old = self.cron_job or {"metadata": {}}
+        notes = {**run["metadata"].get("annotations", {}), SPEC_HASH: spec_hash(run)}
+        if old["metadata"].get("annotations", {}).get(SPEC_HASH) != notes[SPEC_HASH]:
             self._write("apply CronJob")
-            old = self.cron_job["metadata"] if self.cron_job else {}
             born = {"uid": f"cron {self.now}", "creationTimestamp": rfc3339(self.now)}
-            meta = {**run["metadata"], **born, **{k: old[k] for k in born if k in old}}
-            self.cron_job = {**run, "metadata": meta}
+            meta = {**born, **old["metadata"], **run["metadata"], "annotations": notes}
+            self._store_cron_job(
+                {**old, **run, "metadata": meta, "spec": old.get("spec")}, run["spec"]
+            )
+
+    def patch_cron_job(self, **spec: Any) -> None:
+        """Change the CronJob as anybody can."""
+        assert self.cron_job
+        self._store_cron_job(self.cron_job, {**self.cron_job["spec"], **spec})
+
+    def _store_cron_job(self, cron_job: Object, spec: Object) -> None:
+        """Do what the API server does: ask a webhook, count changes."""
+        spec = {**spec, **self.webhook}
+        meta = cron_job["metadata"]
+        generation = meta.get("generation", 0) + (spec != cron_job.get("spec"))
+        self.cron_job = {**cron_job, "metadata": {**meta, "generation": generation}, "spec": spec}
 
     def _owner(self) -> Object:
         assert self.cron_job
@@ -90,7 +108,7 @@ class CronWorld(WorkflowWorld):
 
     def fire(self) -> str | None:
         """Do what the CronJob controller does at this moment; return the Job it makes."""
-        if self.cron_job is None:
+        if self.cron_job is None or self.cron_job["spec"]["suspend"]:
             return None
         since = self.cron_job.get("status", {}).get("lastScheduleTime")
         since = parse_time(since or self.cron_job["metadata"]["creationTimestamp"])

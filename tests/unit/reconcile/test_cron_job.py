@@ -24,6 +24,10 @@ def run_of(minutes: int) -> str:
     return minute(NOW + timedelta(minutes=minutes))
 
 
+def hook(name: str) -> dict[str, Any]:
+    return {"webhook": {"url": f"https://example.com/{name}", "format": "Json"}}
+
+
 def handed_over(seconds: float = 30, **spec: Any) -> CronWorld:
     """A Workflow whose CronJob was created half a minute before 12:00."""
     world = CronWorld(NOW - timedelta(seconds=seconds), **spec)
@@ -159,6 +163,91 @@ def test_jobs_of_an_outage_become_runs_also_when_they_have_ended_and_the_schedul
     world.settle()
     assert set(world.runs) == {run_of(n) for n in (0, 1, 2)}
     assert world.status["missed"] == 0
+
+
+def edited_cron_job(**spec: Any) -> CronWorld:
+    """A CronJob that somebody has just changed."""
+    world = handed_over()
+    world.patch_cron_job(**spec)
+    return world
+
+
+@pytest.mark.parametrize(
+    "change", [{"suspend": True}, {"concurrencyPolicy": "Replace"}, {"jobTemplate": {"spec": {}}}]
+)
+def test_what_somebody_changed_is_put_back_once(change: dict[str, Any]) -> None:
+    world = edited_cron_job(**change)
+    wanted = handed_over().cron_job
+    assert world.settle() == ["apply CronJob"]
+    assert world.cron_job
+    assert wanted
+    assert world.cron_job["spec"] == wanted["spec"]
+    world.pass_time(29)
+    assert world.settle() == []
+
+
+def test_what_the_api_server_adds_is_no_change() -> None:
+    world = edited_cron_job(suspend=False, completions=1)
+    assert world.settle() == []
+
+
+def test_a_webhook_that_will_have_it_otherwise_is_left_alone() -> None:
+    world = handed_over()
+    world.webhook = {"suspend": True}
+    world.patch_cron_job()
+    assert world.settle() == ["apply CronJob"]
+    for _ in range(30):
+        world.pass_time(60)
+        assert "apply CronJob" not in world.settle()
+
+
+def test_a_controller_that_will_have_it_otherwise_is_fought_seldom() -> None:
+    world = handed_over()
+    applied = 0
+    for _ in range(60):
+        world.pass_time(60)
+        world.patch_cron_job(suspend=True)
+        applied += world.settle().count("apply CronJob")
+    assert applied == 6
+
+
+def test_an_edit_of_the_workflow_is_no_repair() -> None:
+    world = handed_over()
+    world.edit(concurrencyPolicy="Replace")
+    assert world.settle() == ["apply CronJob", "status"]
+    world.patch_cron_job(suspend=True)
+    assert world.settle() == ["apply CronJob"], "at once, as it is the first"
+
+
+def test_one_that_makes_no_jobs_is_said_to_after_some_ticks() -> None:
+    world = handed_over(notifications={"onMissed": [hook("a")]})
+    world.pass_time(30 + 60 + 1)
+    world.settle()
+    assert world.condition("Scheduled")[:2] == ("True", "Late")
+    assert world.step().requeue_after == 119
+    world.pass_time(119)
+    world.settle()
+    text = f"CronJob report has made no Job for {stamp()} and the ticks after it"
+    message = f"{text}; next at {stamp()}"
+    assert world.condition("Scheduled") == ("False", "CronJobStalled", message)
+    for _ in range(5):
+        world.pass_time(60)
+        assert world.settle() == []
+    [event] = world.events
+    assert (event.reason, event.message) == ("CronJobStalled", text)
+    world.fire()
+    world.settle()
+    assert world.condition("Scheduled")[:2] == ("True", "Scheduled")
+
+
+def test_one_that_waits_for_a_live_run_has_not_stalled() -> None:
+    world = handed_over(concurrencyPolicy="Forbid")
+    world.pass_time(30)
+    world.fire()
+    world.settle()
+    world.pass_time(600)
+    world.settle()
+    assert world.condition("Scheduled")[:2] == ("True", "Scheduled")
 
 
 def test_ticks_that_the_controller_left_out_are_missed_and_a_late_one_is_shown() -> None:
