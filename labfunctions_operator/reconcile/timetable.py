@@ -37,6 +37,7 @@ _FIELD = r"[0-9*?,/-]+"
 _NAMES = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat"
 _FIELDS = [re.compile(_FIELD)] * 3 + [re.compile(rf"(?:[0-9*?,/-]|{_NAMES})+", re.IGNORECASE)] * 2
 _EMPTY_RANGE = re.compile(r"^(\w+)-\1(/\d+)?$", re.IGNORECASE)
+_WILDCARD = re.compile(r"^\*(/0*1)?$")
 _FIELD_NAMES = ("minute", "hour", "day", "month", "weekday")
 
 
@@ -191,14 +192,21 @@ def _normal(schedule: str) -> str:
     for name, pattern, field in zip(_FIELD_NAMES, _FIELDS, fields, strict=True):
         if not pattern.fullmatch(field):
             raise InvalidSpec(path, f"{name} {field[:40]!r} is not a cron field")
-    expression = " ".join(_without_empty_ranges(field) for field in fields)
+    expression = " ".join(_plain(field) for field in fields)
     _check_dates(expression)
     return expression
 
 
-def _without_empty_ranges(field: str) -> str:
-    """Write 5-5 as 5: croniter takes it for a whole round."""
-    return ",".join(_EMPTY_RANGE.sub(r"\1", part) for part in field.split(","))
+def _plain(field: str) -> str:
+    """Write 5-5 as 5, which croniter takes for a whole round, and what names all as a wildcard.
+
+    For CronJob's library */1 is one, too: beside such a day only the weekday counts, and the
+    other way round. A 1-31 is none: day and weekday are either-or then.
+    """
+    parts = field.split(",")
+    if any(_WILDCARD.match(part) for part in parts):
+        return "*"
+    return ",".join(_EMPTY_RANGE.sub(r"\1", part) for part in parts)
 
 
 def _check_dates(expression: str) -> None:

@@ -231,6 +231,19 @@ def test_an_interval_counts_from_the_creation_or_from_start_at() -> None:
         ("0 0 * * 7", "0 0 * * 0"),
         ("0 0 ? JAN ?", "0 0 * 1 *"),
         ("5/20 * * * *", "5,25,45 * * * *"),
+        # Day and weekday, as CronJob's library has them: both if one is a wildcard, else either.
+        ("0 0 */1 * 1", "0 0 * * 1"),
+        ("0 0 */01 * 1", "0 0 * * 1"),
+        ("0 0 5,* * 1", "0 0 * * 1"),
+        ("0 0 5 * */1", "0 0 5 * *"),
+        ("0 0 5 * 1,*/1", "0 0 5 * *"),
+        ("0 0 1-31 * 1", "0 0 * * *"),
+        ("0 0 1-31/1 * 1", "0 0 * * *"),
+        ("0 0 1/1 * 1", "0 0 * * *"),
+        ("0 0 5 * 0-6", "0 0 * * *"),
+        ("0 0 */16 * 1", "0 0 1,17 * 1"),
+        ("0 0 5 * */3", "0 0 5 * 0,3,6"),
+        ("0 */1 */1 */1 */1", "0 * * * *"),
     ],
 )
 def test_fields_mean_what_they_say(odd: str, plain: str) -> None:
