@@ -304,6 +304,21 @@ def test_deleted_and_created_again_within_a_minute_it_runs_no_tick_twice() -> No
     assert world.made == {FIRST: 1, run_of(1): 1}
 
 
+@pytest.mark.parametrize("policy", ["Forbid", "Replace"])
+def test_a_live_run_of_an_earlier_workflow_of_the_name_is_none_of_its_own(policy: str) -> None:
+    """As CronJob has it: what its owner left live, or is being deleted, is somebody else's."""
+    world = scheduled(concurrencyPolicy=policy)
+    world.pass_time(30)
+    world.settle()
+    left = dict(world.runs)
+    world.pass_time(10)
+    world.recreate()
+    world.runs |= left
+    world.pass_time(50)
+    assert world.settle() == ["status", f"create {run_of(1)}", "status"]
+    assert world.status["active"] == [{"name": run_of(1)}]
+
+
 def test_a_typo_is_named_and_recovers_at_once() -> None:
     world = scheduled(schedule="0 25 * * *")
     for type in ("Scheduled", "Ready"):
