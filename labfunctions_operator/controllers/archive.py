@@ -1,4 +1,8 @@
-"""Puts the record of each ended Run into the store, in time for its last status write to say so."""
+"""Puts the records of Runs into the store.
+
+That of a Run which ends is there in time for its last status write to say so; that of a Run which
+is deleted before is made from the last that was seen of it.
+"""
 
 import asyncio
 import logging
@@ -12,8 +16,14 @@ from labfunctions_operator.controllers.clock import Clock
 from labfunctions_operator.controllers.world import World
 from labfunctions_operator.errors import Denied, NotFound, Transient
 from labfunctions_operator.providers.store import Store
-from labfunctions_operator.reconcile.plan import Plan
-from labfunctions_operator.reconcile.record import Record, build_record, needs_record, with_record
+from labfunctions_operator.reconcile.plan import Key, Plan
+from labfunctions_operator.reconcile.record import (
+    Record,
+    build_record,
+    last_status,
+    needs_record,
+    with_record,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -21,10 +31,12 @@ TIMEOUT_SECONDS = 10.0
 # While the store is down one Run asks for all: the others must not wait for the same answer.
 PAUSE_SECONDS = 15.0
 RETRY_SECONDS = 60.0
+# Records of deleted Runs that wait for the store; the oldest give way.
+MAX_DELETED = 1000
 
 
 class Archive:
-    """Completes the plan that ends a Run.
+    """Completes the plan that ends a Run, and keeps what is known of deleted ones.
 
     Args:
         store: Where records go.
@@ -47,6 +59,7 @@ class Archive:
         self._monotonic = monotonic
         self._closed_until = 0.0
         self._problem = ""
+        self._deleted: dict[Key, Record] = {}
 
     async def complete(self, plan: Plan, obj: Mapping[str, Any]) -> Plan:
         """Store the record if the Run ends or has ended without one.
@@ -58,24 +71,64 @@ class Archive:
         status = obj.get("status") if plan.status is None else plan.status
         if not status or not needs_record(status):
             return plan
-        generation = obj["metadata"].get("generation", 0)
-        record = build_record(obj, status, **self._folder(obj, status))
-        uri = self._store.uri(record.key)
-        kept = with_record(status, generation, self._clock(), uri=uri)
-        problem = await self._put(replace(record, content={**record.content, "status": kept}))
+        record = self._record(obj, status)
+        problem = await self._ask(record, self._put)
         if problem is None:
-            return replace(plan, status=kept)
+            return replace(plan, status=record.content["status"])
+        generation = obj["metadata"].get("generation", 0)
         status = with_record(status, generation, self._clock(), problem=problem)
-        again = RETRY_SECONDS * random.uniform(0.5, 1.0)
-        return replace(plan, status=status, requeue_after=again)
+        return replace(plan, status=status, requeue_after=_later())
 
-    async def _put(self, record: Record) -> str | None:
-        """Store a record; return what went wrong."""
+    def take_over(self, obj: Mapping[str, Any]) -> None:
+        """Hold what is to be recorded of a Run whose object is gone, for `record_deleted`."""
+        status = last_status(obj, self._clock())
+        if status is None:
+            return
+        meta = obj["metadata"]
+        self._deleted[Key("Run", meta["namespace"], meta["name"])] = self._record(obj, status)
+        if len(self._deleted) > MAX_DELETED:
+            lost = self._deleted.pop(next(iter(self._deleted)))
+            logger.warning(
+                "too many deleted Runs wait for the store: there will be no %s", lost.key
+            )
+
+    async def record_deleted(self, key: Key) -> float | None:
+        """Store the record of a deleted Run, if there is one to store.
+
+        Returns:
+            The seconds until this wants to be tried again, or None.
+        """
+        record = self._deleted.get(key)
+        if record is None:
+            return None
+        if await self._ask(record, self._put_unless_there) is not None:
+            return _later()
+        if self._deleted.get(key) is record:
+            del self._deleted[key]
+        return None
+
+    def _record(self, obj: Mapping[str, Any], status: Mapping[str, Any]) -> Record:
+        """Build a record which says that it is stored."""
+        record = build_record(obj, status, **self._folder(obj, status))
+        generation = obj["metadata"].get("generation", 0)
+        kept = with_record(status, generation, self._clock(), uri=self._store.uri(record.key))
+        return replace(record, content={**record.content, "status": kept})
+
+    def _put(self, record: Record) -> None:
+        self._store.put_json(record.key, record.content)
+
+    def _put_unless_there(self, record: Record) -> None:
+        """Leave alone what was stored just before the deletion: it knows how the Run ended."""
+        if not self._store.exists(record.key):
+            self._put(record)
+
+    async def _ask(self, record: Record, put: Callable[[Record], None]) -> str | None:
+        """Have a record stored; return what went wrong."""
         if self._monotonic() < self._closed_until:
             return self._problem
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                await asyncio.to_thread(self._store.put_json, record.key, record.content)
+                await asyncio.to_thread(put, record)
         except (Transient, Denied, NotFound, TimeoutError) as error:
             self._closed_until = self._monotonic() + PAUSE_SECONDS
             self._problem = str(error) or f"no answer within {TIMEOUT_SECONDS:.0f} s"
@@ -93,6 +146,10 @@ class Archive:
             found = self._world.caches["Workflow"].get(obj["metadata"]["namespace"], workflow)
             project = _name(((found or {}).get("spec") or {}).get("projectRef"))
         return {"project": project or "unknown", "workflow": workflow}
+
+
+def _later() -> float:
+    return RETRY_SECONDS * random.uniform(0.5, 1.0)
 
 
 def _name(ref: Any) -> str | None:

@@ -127,9 +127,14 @@ class Operator:
         held = dict(obj)
         if event == "DELETED":
             cache.remove(held)
+            self._gone(held)
         else:
             cache.upsert(held)
         self._changed(held)
+
+    def _gone(self, obj: Mapping[str, Any]) -> None:
+        if obj["kind"] == "Run":
+            self._parts.archive.take_over(obj)
 
     def _wake(self, key: Key) -> None:
         self._engine.enqueue(key)
@@ -169,6 +174,8 @@ class Operator:
                 listed.items, listed.resource_version
             )
             for obj in changed:
+                if self._world.get(key_of(obj)) is None:
+                    self._gone(obj)
                 self._changed(obj)
 
     async def _sweep(self) -> None:

@@ -83,6 +83,13 @@ class Reconcilers:
 
     async def reconcile(self, key: Key) -> float | None:
         """Reconcile one object; return the seconds until it wants to be looked at again."""
+        if key.kind != "Run":
+            return await self._reconcile(key)
+        # First, as another one may have its name by now.
+        wait = await self._archive.record_deleted(key)
+        return _sooner(await self._reconcile(key), wait)
+
+    async def _reconcile(self, key: Key) -> float | None:
         obj = self._world.get(key)
         if obj is None or obj["metadata"].get("deletionTimestamp"):
             if key.kind == "Project":
@@ -281,5 +288,8 @@ class Reconcilers:
 
 
 def _no_later(plan: Plan, wait: float | None) -> Plan:
-    waits = [w for w in (plan.requeue_after, wait) if w is not None]
-    return replace(plan, requeue_after=min(waits, default=None))
+    return replace(plan, requeue_after=_sooner(plan.requeue_after, wait))
+
+
+def _sooner(*waits: float | None) -> float | None:
+    return min((wait for wait in waits if wait is not None), default=None)

@@ -75,6 +75,7 @@ class Parts:
             wake,
             measured=self.metrics.node_group_written,
         )
+        self.archive = Archive(store, self.world, clock)
         self.reconcilers = self._make_reconcilers(grants, cron_jobs)
 
     async def close(self) -> None:
@@ -105,7 +106,7 @@ class Parts:
                 inquiry=Inquiry(self._client, self._clock),
             ),
             cron_jobs=cron_jobs,
-            archive=Archive(self._store, self.world, self._clock),
+            archive=self.archive,
             past=self.past,
             notifier=self.notifier,
             executor=executor,

@@ -1,4 +1,4 @@
-"""The record of a Run that has ended: what the store keeps of it once the object is gone."""
+"""The record of a Run: what the store keeps of it once the object is gone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +13,11 @@ from labfunctions_operator.api.conditions import (
 from labfunctions_operator.api.run import FINAL_PHASES
 from labfunctions_operator.api.types import Condition
 from labfunctions_operator.desired.names import run_prefix
+from labfunctions_operator.reconcile.invalid import refuse
 
 RECORDED = "Recorded"
 STORED = "Stored"
+DELETED = "Deleted"
 # What clients keep for themselves, and what says no more than the record itself.
 _LEFT_OUT = frozenset({"kubectl.kubernetes.io/last-applied-configuration"})
 
@@ -46,6 +48,20 @@ def is_recorded(conditions: list[Condition]) -> bool:
     """Whether the record is known to be stored, so that the object may go."""
     condition = find_condition(conditions, RECORDED)
     return condition is not None and condition.status == "True"
+
+
+def last_status(obj: Object, now: datetime) -> dict[str, Any] | None:
+    """Return what the record of a Run whose object was deleted says of it.
+
+    None if it is on record already, or has not begun: then there is nothing that it has left.
+    """
+    status = dict(obj.get("status") or {})
+    phase = status.get("phase")
+    if phase in FINAL_PHASES:
+        return status if needs_record(status) else None
+    if not status.get("attempts"):
+        return None
+    return refuse(obj, reason=DELETED, message=f"deleted while {phase}", now=now, final=True)
 
 
 def build_record(obj: Object, status: Object, *, project: str, workflow: str | None) -> Record:

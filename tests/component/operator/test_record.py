@@ -88,3 +88,36 @@ def test_kill_between_the_record_and_the_status(
     bench.operator.ensure()
     ended = bench.await_reason("Run", "first", "Succeeded")
     assert read_record(stored, ended)["status"] == ended["status"]
+
+
+def started(bench: Bench, repository: Repository, name: str) -> str:
+    """Let a Run of a Workflow start; return where its record will lie."""
+    bench.create(project(bench.namespace, repository.url), workflow(bench.namespace))
+    bench.await_reason("Workflow", "analysis", "Ready")
+    owner = bench.get("Workflow", "analysis")["metadata"]
+    manifest = run(bench.namespace, name)
+    manifest["metadata"]["ownerReferences"] = [
+        {
+            "apiVersion": "labfunctions.io/v1alpha1",
+            "kind": "Workflow",
+            "name": "analysis",
+            "uid": owner["uid"],
+        }
+    ]
+    bench.create(manifest)
+    bench.kubelet.run(bench.pod(name))
+    uid = bench.await_reason("Run", name, "Running")["metadata"]["uid"]
+    return f"{bench.namespace}/wine/analysis/{name}-{uid[:8]}/run.json"
+
+
+def test_a_run_that_goes_with_its_workflow_while_it_runs_is_recorded(
+    bench: Bench, repository: Repository, stored: Store
+) -> None:
+    key = started(bench, repository, "first")
+    bench.api.delete("Workflow", bench.namespace, "analysis")
+    until(lambda: stored.exists(key), "the record is there")
+    status = json.loads(stored.get(key))["status"]
+    assert (status["phase"], status["failure"]["reason"]) == ("Failed", "Deleted")
+    assert condition({"status": status}, "Succeeded")["message"] == "deleted while Running"
+    assert status["outputs"]["record"] == f"s3://{BUCKET}/{key}"
+    assert status["snapshot"]["workflow"] == "analysis"

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from objects import at, make_object
 
-from labfunctions_operator.controllers.archive import PAUSE_SECONDS, Archive
+from labfunctions_operator.controllers.archive import MAX_DELETED, PAUSE_SECONDS, Archive
 from labfunctions_operator.controllers.world import World
 from labfunctions_operator.errors import Denied, Transient
-from labfunctions_operator.reconcile.plan import Plan
+from labfunctions_operator.reconcile.plan import Key, Plan
 
 ENDED = {"phase": "Failed", "conditions": []}
 
@@ -22,6 +22,12 @@ class FakeStore:
 
     def uri(self, key: str) -> str:
         return f"s3://b/{key}"
+
+    def exists(self, key: str) -> bool:
+        self.asked += 1
+        if self.failure:
+            raise self.failure
+        return key in self.objects
 
     def put_json(self, key: str, value: Any) -> str:
         self.asked += 1
@@ -109,3 +115,48 @@ async def test_a_run_of_a_workflow_that_was_never_started_lies_with_its_workflow
         await scene.complete(make_object("Run", "first", spec))
         [key] = scene.store.objects
         assert key.startswith(folder)
+
+
+RUNNING = {"phase": "Running", "attempts": [{"number": 1}]}
+
+
+def deleted(name: str = "first", status: Any = RUNNING, **meta: Any) -> Any:
+    return make_object("Run", name, {"projectRef": {"name": "wine"}}, status, **meta)
+
+
+async def test_a_run_deleted_while_it_runs_is_recorded_once_the_store_is_back(
+    scene: Scene,
+) -> None:
+    scene.store.failure = Transient("no answer")
+    scene.archive.take_over(deleted())
+    key = Key("Run", "team", "first")
+    assert await scene.archive.record_deleted(key)
+    scene.seconds += PAUSE_SECONDS
+    scene.store.failure = None
+    assert await scene.archive.record_deleted(key) is None
+    [(path, content)] = scene.store.objects.items()
+    assert path.startswith("team/wine/adhoc/first-")
+    assert content["status"]["failure"] == {"reason": "Deleted"}
+    assert content["status"]["outputs"]["record"] == f"s3://b/{path}"
+    asked = scene.store.asked
+    assert await scene.archive.record_deleted(key) is None
+    assert scene.store.asked == asked
+
+
+async def test_a_record_of_the_end_stays_when_the_run_is_deleted_before_its_status_says_so(
+    scene: Scene,
+) -> None:
+    obj = deleted()
+    await scene.complete(obj)
+    before = dict(scene.store.objects)
+    scene.archive.take_over(obj)
+    assert await scene.archive.record_deleted(Key("Run", "team", "first")) is None
+    assert scene.store.objects == before
+
+
+async def test_of_many_deleted_runs_the_oldest_give_way(scene: Scene) -> None:
+    for number in range(MAX_DELETED + 1):
+        scene.archive.take_over(deleted(f"run-{number}"))
+    for number in (0, 1, MAX_DELETED):
+        await scene.archive.record_deleted(Key("Run", "team", f"run-{number}"))
+    assert len(scene.store.objects) == 2

@@ -1,6 +1,7 @@
 import json
 from typing import Any
 
+import pytest
 from crd_schema import status_errors
 from hypothesis import given
 from objects import at, make_object, stamp
@@ -8,7 +9,12 @@ from run_world import JOB, runs
 from test_run_properties import histories
 from world import pod_succeeds
 
-from labfunctions_operator.reconcile.record import build_record, needs_record, with_record
+from labfunctions_operator.reconcile.record import (
+    build_record,
+    last_status,
+    needs_record,
+    with_record,
+)
 
 ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -50,6 +56,32 @@ def test_the_record_joins_all_that_is_known_of_the_run() -> None:
     assert kept["attempts"][0]["node"] == "node-1"
     assert kept["outputs"]["etags"]["notebook"] == "tag-notebook.ipynb"
     assert kept["outputs"]["record"] == "s3://b/run.json"
+
+
+def test_a_run_that_is_deleted_while_it_runs_has_failed_with_that() -> None:
+    world = runs()
+    status = last_status({**world.obj, "status": world.status}, at(60))
+    assert status is not None
+    assert status["attempts"] == world.status["attempts"]
+    assert (status["phase"], status["failure"]) == ("Failed", {"reason": "Deleted"})
+    assert status["completionTime"] == stamp(60)
+    [said] = [c for c in status["conditions"] if c["type"] == "Succeeded"]
+    assert (said["status"], said["message"]) == ("False", f"deleted while {world.status['phase']}")
+    assert not status_errors("Run", status)
+
+
+@pytest.mark.parametrize("status", [None, {"phase": "Queued", "conditions": []}])
+def test_a_deleted_run_that_had_not_begun_leaves_no_record(status: Any) -> None:
+    assert last_status(make_object("Run", "first", {}, status), at(60)) is None
+
+
+def test_a_deleted_run_that_had_ended_is_recorded_as_it_ended() -> None:
+    world = runs()
+    pod_succeeds(world, JOB)
+    world.settle()
+    assert last_status({**world.obj, "status": world.status}, at(60)) == world.status
+    stored = with_record(world.status, 1, at(60), uri="s3://b/run.json")
+    assert last_status({**world.obj, "status": stored}, at(60)) is None
 
 
 def test_a_run_without_workflow_lies_under_adhoc() -> None:
