@@ -58,7 +58,8 @@ class PastReader(Readers[_Reading]):
         spec, project = workflow.spec, workflow.spec.project_ref
         wanted = (
             backfill.metadata.uid,
-            *(spec.schedule, spec.interval, spec.time_zone),
+            *(spec.schedule, spec.interval, spec.time_zone, spec.start_at),
+            workflow.metadata.creation_timestamp,
             project.name if project else "",
         )
         reading = self._readings.get(key)
@@ -92,7 +93,7 @@ class PastReader(Readers[_Reading]):
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))
 
     async def _read(self, backfill: Backfill, workflow: Workflow) -> Past:
-        ticks = await self._in_thread(find_ticks, workflow.spec, backfill.spec)
+        ticks = await self._in_thread(find_ticks, workflow, backfill.spec)
         if len(ticks) > MAX_TICKS or backfill.spec.reprocess == "All":
             return Past(ticks=ticks, runs={})
         # Looked up before the listing: whoever is deleted in between has a record there.

@@ -17,11 +17,11 @@ from labfunctions_operator.reconcile.ledger import FAILED, Tally, tally
 from labfunctions_operator.reconcile.past import (
     Past,
     PastRun,
-    check_times,
     is_done,
     latest,
     left_of,
     minute_of,
+    past_ticks,
 )
 from labfunctions_operator.reconcile.plan import Event, Manifest, Plan, Problem
 from labfunctions_operator.reconcile.scheduled_run import ScheduledRun, scheduled_run
@@ -81,7 +81,7 @@ def find_obstacle(backfill: Backfill, seen: BackfillObserved, now: datetime) -> 
         message = "metadata.name: a Workflow has this name, and its Runs would have those of ours"
         return Problem(reason="InvalidSpec", message=message)
     try:
-        check_times(seen.workflow.spec, backfill.spec)
+        past_ticks(seen.workflow, backfill.spec)
     except InvalidSpec as error:
         return Problem(reason="WorkflowInvalid", message=f"Workflow {name}: {error}")
     if parse_time(backfill.spec.to_time) > now:

@@ -4,16 +4,16 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from labfunctions_operator.api.backfill import MAX_TICKS, BackfillSpec, Reprocess
 from labfunctions_operator.api.times import parse_time
-from labfunctions_operator.api.workflow import WorkflowSpec
+from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.ledger import FAILED
 from labfunctions_operator.reconcile.scheduled_run import tick_of
-from labfunctions_operator.reconcile.timetable import timetable
+from labfunctions_operator.reconcile.timetable import Timetable, timetable_of_range
 
 _RECORD = re.compile(r"(?P<folder>[^/]+-(?P<minutes>[0-9]{1,12})-(?P<uid>[0-9a-f]{8}))/run\.json")
 
@@ -49,37 +49,37 @@ def minute_of(tick: datetime) -> int:
     return int(tick.timestamp()) // 60
 
 
-def check_times(spec: WorkflowSpec, backfill: BackfillSpec) -> None:
-    """Refuse a schedule that has no ticks.
+def past_ticks(workflow: Workflow, backfill: BackfillSpec) -> Timetable:
+    """Return the ticks of a schedule in a range.
+
+    The Workflow's own startAt and endAt do not bound them; an interval counts from the same moment
+    as the schedule's.
 
     Raises:
-        InvalidSpec: The path is that of a field of the Workflow.
+        InvalidSpec: It has no ticks; the path is that of a field of the Workflow.
     """
-    if not spec.is_scheduled:
+    if not workflow.spec.is_scheduled:
         raise InvalidSpec("spec.schedule", "neither this nor spec.interval is given")
-    timetable(_within(spec, backfill), datetime.fromtimestamp(0, UTC))
+    start, end = parse_time(backfill.from_time), parse_time(backfill.to_time)
+    created = workflow.metadata.creation_timestamp
+    return timetable_of_range(workflow.spec, parse_time(created) if created else start, start, end)
 
 
-def find_ticks(spec: WorkflowSpec, backfill: BackfillSpec) -> tuple[datetime, ...]:
+def find_ticks(workflow: Workflow, backfill: BackfillSpec) -> tuple[datetime, ...]:
     """Return the ticks of a schedule in a range: at most one more than a Backfill may have.
 
-    The Workflow's own startAt and endAt do not count. This may take seconds.
+    This may take seconds.
 
     Raises:
         InvalidSpec: A field of the Workflow cannot be worked with.
     """
-    check_times(spec, backfill)
-    table = timetable(_within(spec, backfill), datetime.fromtimestamp(0, UTC))
+    table = past_ticks(workflow, backfill)
     ticks: list[datetime] = []
     tick = table.after(parse_time(backfill.from_time) - timedelta(microseconds=1))
     while tick is not None and len(ticks) <= MAX_TICKS:
         ticks.append(tick)
         tick = table.after(tick)
     return tuple(ticks)
-
-
-def _within(spec: WorkflowSpec, backfill: BackfillSpec) -> WorkflowSpec:
-    return spec.but(start_at=backfill.from_time, end_at=backfill.to_time)
 
 
 def left_of(ticks: tuple[datetime, ...], cursor: datetime | None) -> range:

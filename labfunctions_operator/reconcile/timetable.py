@@ -65,36 +65,54 @@ def timetable(spec: ScheduleSpec, created: datetime) -> Timetable:
     end = _utc(spec.end_at)
     if start and end and end < start:
         raise InvalidSpec("spec.endAt", "is before spec.startAt")
-    ticks: Timetable
+    if spec.interval and start is None:
+        start = created + parse_duration(spec.interval)
+    return Bounded(_unbounded(spec, created), start, end)
+
+
+def timetable_of_range(
+    spec: ScheduleSpec, created: datetime, start: datetime, end: datetime
+) -> Timetable:
+    """Return the ticks that a spec would have had from a time to a time, startAt or not.
+
+    Args:
+        spec: One that has a schedule or an interval.
+        created: What an interval without startAt counts from, in both directions.
+        start: The first time that a tick may have.
+        end: The last one.
+
+    Raises:
+        InvalidSpec: A field has a value that cannot be worked with.
+    """
+    return Bounded(_unbounded(spec, created), start, end)
+
+
+def _unbounded(spec: ScheduleSpec, created: datetime) -> Timetable:
     if spec.interval:
-        first = start or created + parse_duration(spec.interval)
-        ticks = Every(first, parse_duration(spec.interval))
-    else:
-        zone = spec.time_zone or "UTC"
-        _check_zone(zone)
-        ticks = Cron(_normal(spec.schedule or ""), zone)
-    return Bounded(ticks, start, end)
+        return Every(_utc(spec.start_at) or created, parse_duration(spec.interval))
+    zone = spec.time_zone or "UTC"
+    _check_zone(zone)
+    return Cron(_normal(spec.schedule or ""), zone)
 
 
 @dataclass(frozen=True)
 class Every:
-    """A tick at `first`, and one each time an interval has passed."""
+    """A tick at one moment, and each time that an interval has passed since, or will until then."""
 
-    first: datetime
+    moment: datetime
     interval: timedelta
 
     def after(self, moment: datetime) -> datetime | None:
         """Return the first tick later than a moment."""
-        return self._tick((moment - self.first) // self.interval + 1)
+        return self._tick((moment - self.moment) // self.interval + 1)
 
     def until(self, moment: datetime) -> datetime | None:
         """Return the last tick not later than a moment."""
-        number = (moment - self.first) // self.interval
-        return self._tick(number) if number >= 0 else None
+        return self._tick((moment - self.moment) // self.interval)
 
     def _tick(self, number: int) -> datetime | None:
         try:
-            return self.first + max(0, number) * self.interval
+            return self.moment + number * self.interval
         except OverflowError:
             return None
 

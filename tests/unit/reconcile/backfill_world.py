@@ -107,7 +107,7 @@ class BackfillWorld(Settling):
         """Find out what has run already, as the operator does once in its life."""
         backfill, workflow = parse(Backfill, self.obj), self._workflow()
         assert isinstance(workflow, Workflow)
-        ticks = find_ticks(workflow.spec, backfill.spec)
+        ticks = find_ticks(workflow, backfill.spec)
         runs: dict[int, PastRun] = {}
         if len(ticks) <= MAX_TICKS and backfill.spec.reprocess != "All":
             found = find_records(self.records, ticks).items()

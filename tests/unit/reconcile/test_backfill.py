@@ -1,6 +1,6 @@
 """What a Backfill does: case by case."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -81,11 +81,36 @@ def test_the_start_and_end_of_the_schedule_do_not_count() -> None:
     assert world.status["total"] == 4
 
 
-def test_an_interval_counts_from_the_start_of_the_range() -> None:
-    world = BackfillWorld({"interval": "90m"}, maxActive=9)
+@pytest.mark.parametrize(
+    ("start", "after"),
+    [
+        pytest.param(tick(1) + timedelta(minutes=20), 80, id="a start within the range"),
+        pytest.param(tick(-9) + timedelta(minutes=50), 50, id="one before"),
+        pytest.param(tick(99) + timedelta(minutes=20), 20, id="one after"),
+        pytest.param(None, 60, id="the creation, four hours later"),
+    ],
+)
+def test_an_interval_has_the_ticks_that_the_schedule_has(
+    start: datetime | None, after: int
+) -> None:
+    given = {"startAt": rfc3339(start)} if start else {}
+    world = BackfillWorld({"interval": "90m", **given}, maxActive=9)
+    assert world.workflow is not None
+    world.workflow["metadata"]["creationTimestamp"] = stamp()
     world.settle()
-    minutes = [minute_of(FIRST) + 90 * n for n in range(3)]
+    minutes = range(minute_of(FIRST) + after, minute_of(tick(3)) + 1, 90)
     assert sorted(world.runs) == [f"again-{minute}" for minute in minutes]
+
+
+def test_an_interval_that_has_run_runs_again_only_if_asked() -> None:
+    started = {"interval": "1h", "startAt": rfc3339(FIRST + timedelta(minutes=30))}
+    world = BackfillWorld(started)
+    world.run_by_hand(0, "Succeeded")
+    [name] = world.runs
+    world.runs[name]["metadata"]["annotations"]["labfunctions.io/scheduled-at"] = started["startAt"]
+    world.finish()
+    half = minute_of(FIRST) + 30
+    assert sorted(world.made) == [f"again-{half + 60 * n}" for n in (1, 2)]
 
 
 @pytest.mark.parametrize(
@@ -279,7 +304,9 @@ def test_what_lies_ahead_is_the_schedules() -> None:
 
 
 def test_too_many_ticks_are_refused_with_their_number() -> None:
-    world = BackfillWorld({"interval": "1m"}, **{"from": rfc3339(NOW - timedelta(days=30))})
+    world = BackfillWorld(
+        {"interval": "1m", "startAt": stamp()}, **{"from": rfc3339(NOW - timedelta(days=30))}
+    )
     world.settle()
     last = NOW - timedelta(days=30) + timedelta(minutes=9999)
     assert world.condition == (
@@ -294,7 +321,7 @@ def test_too_many_ticks_are_refused_with_their_number() -> None:
 def test_ten_thousand_ticks_keep_the_status_small() -> None:
     start = NOW - timedelta(minutes=9999)
     spec = {"from": rfc3339(start), "to": rfc3339(NOW), "maxActive": 100}
-    world = BackfillWorld({"interval": "1m"}, **spec)
+    world = BackfillWorld({"interval": "1m", "startAt": stamp()}, **spec)
     world.settle()
     assert world.status["total"] == 10000
     assert len(world.live) == 100
