@@ -17,6 +17,7 @@ from labfunctions_operator.reconcile.ledger import FAILED, Tally, tally
 from labfunctions_operator.reconcile.past import (
     Past,
     PastRun,
+    first_unsettled,
     is_done,
     latest,
     left_of,
@@ -89,6 +90,9 @@ def find_obstacle(backfill: Backfill, seen: BackfillObserved, now: datetime) -> 
         return Problem(reason="InvalidSpec", message=message)
     if backfill.spec.suspend:
         return Problem(reason="Suspended", message="suspended by spec.suspend")
+    if tick := first_unsettled(seen.workflow, backfill.spec):
+        message = f"the schedule has still to decide about its tick of {rfc3339(tick)}"
+        return Problem(reason="AwaitingSchedule", message=message)
     return None
 
 

@@ -12,8 +12,8 @@ from labfunctions_operator.api.times import parse_time
 from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.ledger import FAILED
-from labfunctions_operator.reconcile.scheduled_run import tick_of
-from labfunctions_operator.reconcile.timetable import Timetable, timetable_of_range
+from labfunctions_operator.reconcile.scheduled_run import parse_tick, tick_of
+from labfunctions_operator.reconcile.timetable import Timetable, timetable, timetable_of_range
 
 _RECORD = re.compile(r"(?P<folder>[^/]+-(?P<minutes>[0-9]{1,12})-(?P<uid>[0-9a-f]{8}))/run\.json")
 
@@ -61,8 +61,31 @@ def past_ticks(workflow: Workflow, backfill: BackfillSpec) -> Timetable:
     if not workflow.spec.is_scheduled:
         raise InvalidSpec("spec.schedule", "neither this nor spec.interval is given")
     start, end = parse_time(backfill.from_time), parse_time(backfill.to_time)
+    return timetable_of_range(workflow.spec, _created(workflow, start), start, end)
+
+
+def _created(workflow: Workflow, otherwise: datetime) -> datetime:
     created = workflow.metadata.creation_timestamp
-    return timetable_of_range(workflow.spec, parse_time(created) if created else start, start, end)
+    return parse_time(created) if created else otherwise
+
+
+def first_unsettled(workflow: Workflow, backfill: BackfillSpec) -> datetime | None:
+    """Return the first tick of a range about which the schedule itself has still to decide.
+
+    It may be held back by jitter, or be caught up with, and would then be run twice.
+    """
+    spec, record = workflow.spec, workflow.status.schedule
+    if spec.suspend or (record and spec.repeat is not None and record.runs >= spec.repeat):
+        return None
+    start, end = parse_time(backfill.from_time), parse_time(backfill.to_time)
+    created = _created(workflow, start)
+    settled = parse_time(record.since) if record else created
+    try:
+        own = timetable(spec, created)
+    except InvalidSpec:
+        return None
+    tick = own.after(max(settled, start - timedelta(microseconds=1)))
+    return tick if tick and tick <= end else None
 
 
 def find_ticks(workflow: Workflow, backfill: BackfillSpec) -> tuple[datetime, ...]:
@@ -118,10 +141,18 @@ def _part(obj: Any, name: str) -> Mapping[str, Any]:
 
 
 def tick_key(run: Mapping[str, Any]) -> tuple[str, int] | None:
-    """Return the Workflow and the Unix minute that a stored Run was made for."""
-    ref = (run.get("spec") or {}).get("workflowRef") or {}
-    tick = tick_of(run)
-    return (str(ref["name"]), minute_of(tick)) if tick and "name" in ref else None
+    """Return the Workflow and the Unix minute that a stored Run was made for.
+
+    One that repeats another by spec.from says so once it has taken over what that has run.
+    """
+    snapshot = _part(_part(run, "status"), "snapshot")
+    workflow = _part(_part(run, "spec"), "workflowRef").get("name") or snapshot.get("workflow")
+    tick = tick_of(run) or _moment(snapshot.get("scheduledAt"))
+    return (str(workflow), minute_of(tick)) if tick and workflow else None
+
+
+def _moment(text: Any) -> datetime | None:
+    return parse_tick(text) if isinstance(text, str) else None
 
 
 def latest(runs: Iterable[PastRun | None]) -> PastRun | None:

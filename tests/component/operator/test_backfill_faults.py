@@ -115,3 +115,22 @@ async def test_one_that_stalls_makes_no_run_that_came_and_went_meanwhile(
     with pytest.raises(Conflict):
         await stalled.reconcile(theatre.namespace, "again", "Backfill")
     assert again.runs() == [again.run_of(1)]
+
+
+async def test_beside_a_schedule_that_catches_up_no_tick_runs_twice(
+    theatre: Theatre, client: MortalClient
+) -> None:
+    await theatre.open(client)
+    theatre.set(2.5)
+    first, last = theatre.tick, theatre.tick + timedelta(minutes=2)
+    times = {"from": f"{first:%Y-%m-%dT%H:%M:%SZ}", "to": f"{last:%Y-%m-%dT%H:%M:%SZ}"}
+    stage = Stage(theatre, "past", **times, reprocess="None", maxActive=9)
+    operator = theatre.hire(client)
+    await operator.look()
+    await operator.try_on(theatre.namespace, "past", "Backfill")
+    [condition] = stage.status()["conditions"]
+    assert (condition["reason"], stage.runs()) == ("AwaitingSchedule", [])
+    await operator.settle(theatre.namespace, "report")
+    assert theatre.runs() == [theatre.run_of(2)]
+    await stage.settle(operator)
+    assert stage.runs() == [theatre.run_of(minutes, "past") for minutes in (0, 1)]

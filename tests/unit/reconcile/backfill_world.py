@@ -77,6 +77,7 @@ class BackfillWorld(Settling):
                 "notebook": "a.ipynb",
                 **({"schedule": "0 * * * *"} if workflow is None else workflow),
             },
+            {"schedule": {"hash": "h", "since": rfc3339(NOW)}},
         )
 
     @property

@@ -148,6 +148,21 @@ def test_the_latest_run_of_a_tick_decides() -> None:
         assert hours(world) == made
 
 
+@pytest.mark.parametrize(("phase", "made"), [("Succeeded", []), ("Failed", [0])])
+def test_a_repeat_of_the_run_of_a_tick_decides_as_long_as_it_exists(
+    phase: str, made: list[int]
+) -> None:
+    """What it ran, and for which tick, it has from the Run that it repeats."""
+    world = BackfillWorld(reprocess="Failed", to=rfc3339(FIRST))
+    world.run_by_hand(0, "Failed")
+    world.pass_time(60)
+    snapshot = {"workflow": "report", "scheduledAt": rfc3339(FIRST)}
+    status = {"phase": phase, "snapshot": snapshot}
+    world.add(make_object("Run", "repeat", {"from": {"name": "x"}}, status))
+    world.settle()
+    assert hours(world) == made
+
+
 def test_a_run_that_was_live_when_the_past_was_read_counts_as_it_ended() -> None:
     world = BackfillWorld(reprocess="Failed", suspend=True)
     live = world.run_by_hand(3, None)
@@ -301,6 +316,55 @@ def test_what_lies_ahead_is_the_schedules() -> None:
     world.pass_time(90)
     world.settle()
     assert world.condition[1] == "Running"
+
+
+UNTIL_NOW = {"from": rfc3339(tick(3)), "to": stamp()}
+
+
+def decided(world: BackfillWorld, since: datetime, runs: int = 0) -> None:
+    """Let the schedule have settled its ticks up to a time."""
+    assert world.workflow is not None
+    record = {"hash": "h", "since": rfc3339(since), "runs": runs}
+    world.workflow["status"] = {"schedule": record}
+
+
+def test_a_tick_that_the_schedule_has_still_to_decide_about_is_waited_for() -> None:
+    """Held back by jitter, or about to be caught up with."""
+    world = BackfillWorld({"schedule": "0 * * * *", "jitterSeconds": 600}, **UNTIL_NOW, maxActive=9)
+    decided(world, tick(3))
+    world.settle()
+    message = f"the schedule has still to decide about its tick of {stamp()}"
+    assert world.condition == ("Unknown", "AwaitingSchedule", message)
+    world.run_by_hand(4, "Succeeded")
+    world.runs.clear()  # it came and went before the Backfill looked again
+    decided(world, NOW)
+    world.finish()
+    assert hours(world) == [3]
+
+
+@pytest.mark.parametrize(
+    ("spec", "runs"),
+    [
+        pytest.param({"suspend": True}, 0, id="suspended"),
+        pytest.param({"repeat": 3}, 3, id="all Runs are made"),
+        pytest.param({"endAt": rfc3339(tick(3))}, 0, id="its end has come"),
+        pytest.param({"startAt": stamp(60)}, 0, id="it has not begun"),
+        pytest.param({"startAt": stamp(60), "endAt": stamp()}, 0, id="it has no times"),
+    ],
+)
+def test_what_the_schedule_will_never_run_is_not_waited_for(spec: Any, runs: int) -> None:
+    world = BackfillWorld({"schedule": "0 * * * *", **spec}, **UNTIL_NOW)
+    decided(world, tick(3), runs)
+    world.finish()
+    assert hours(world) == [3, 4]
+
+
+def test_a_schedule_that_nobody_has_looked_at_counts_from_its_creation() -> None:
+    world = BackfillWorld(**UNTIL_NOW)
+    assert world.workflow is not None
+    del world.workflow["status"]
+    world.settle()
+    assert world.condition[1] == "AwaitingSchedule"
 
 
 def test_too_many_ticks_are_refused_with_their_number() -> None:
