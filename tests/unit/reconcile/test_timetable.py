@@ -1,8 +1,12 @@
 """When ticks are: tables for zones and clock changes, and a year's days against a slow oracle."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,6 +18,7 @@ from labfunctions_operator.api.schedule import ScheduleSpec
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.timetable import Timetable, timetable
 
+ROOT = Path(__file__).parents[3]
 CREATED = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -188,6 +193,27 @@ def test_ticks_where_clocks_change(
     zone: str, schedule: str, start: str, end: str, expected: list[str]
 ) -> None:
     assert ticks(table(schedule=schedule, timeZone=zone), start, end) == expected
+
+
+@pytest.mark.timeout(30)
+def test_the_zones_of_the_image_are_those_of_the_locked_package() -> None:
+    """Another process, as the folders of the system are looked up when Python starts."""
+    assert 'PYTHONTZPATH=""' in (ROOT / "images" / "operator" / "Dockerfile").read_text()
+    program = """
+import zoneinfo
+import test_timetable as tests
+assert zoneinfo.TZPATH == ()
+for zone in tests.ZONES:
+    zoneinfo.ZoneInfo(zone)
+for case in tests.CLOCK_CHANGES:
+    tests.test_ticks_where_clocks_change(*case)
+"""
+    path = os.pathsep.join([str(Path(__file__).parent), str(ROOT)])
+    env = {**os.environ, "PYTHONTZPATH": "", "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
