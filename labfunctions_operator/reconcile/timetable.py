@@ -7,7 +7,6 @@ minute whose clock reading fits, so that skipped readings have none and repeated
 """
 
 import math
-import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,24 +20,9 @@ from croniter import croniter
 from labfunctions_operator.api.schedule import ScheduleSpec
 from labfunctions_operator.api.times import parse_duration, parse_time
 from labfunctions_operator.errors import InvalidSpec
+from labfunctions_operator.reconcile.cron_fields import matching_day, normal_fields
 
-_ALIASES = {
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-    "@monthly": "0 0 1 * *",
-    "@weekly": "0 0 * * 0",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@hourly": "0 * * * *",
-}
 _DAY = timedelta(days=1)
-# What croniter takes beyond cron is refused: @, L, #, W, H and R mean other things elsewhere.
-_FIELD = r"[0-9*?,/-]+"
-_NAMES = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat"
-_FIELDS = [re.compile(_FIELD)] * 3 + [re.compile(rf"(?:[0-9*?,/-]|{_NAMES})+", re.IGNORECASE)] * 2
-_EMPTY_RANGE = re.compile(r"^(\w+)-\1(/\d+)?$", re.IGNORECASE)
-_WILDCARD = re.compile(r"^\*(/0*1)?$")
-_FIELD_NAMES = ("minute", "hour", "day", "month", "weekday")
 
 
 class Timetable(Protocol):
@@ -92,7 +76,7 @@ def _unbounded(spec: ScheduleSpec, created: datetime) -> Timetable:
         return Every(_utc(spec.start_at) or created, parse_duration(spec.interval))
     zone = spec.time_zone or "UTC"
     _check_zone(zone)
-    return Cron(_normal(spec.schedule or ""), zone)
+    return Cron(normal_fields(spec.schedule or ""), zone)
 
 
 @dataclass(frozen=True)
@@ -154,7 +138,7 @@ class Cron:
             step = _DAY if forward else -_DAY
             # The first one may be a neighbour of today, the second one reach into it by a gap.
             for _ in range(3):
-                day = _matching_day(self.expression, today + step, forward)
+                day = matching_day(self.expression, today + step, forward)
                 if day is None:
                     return
                 yield _around(self.expression, self.zone, day)
@@ -190,75 +174,12 @@ def _utc(text: str | None) -> datetime | None:
     return parse_time(text).astimezone(UTC).replace(microsecond=0) if text else None
 
 
-@lru_cache(maxsize=4096)
-def _normal(schedule: str) -> str:
-    """Return five checked fields."""
-    path, text = "spec.schedule", " ".join(schedule.split())
-    if "TZ=" in text:
-        raise InvalidSpec(path, "takes no TZ= or CRON_TZ=; name the zone in spec.timeZone")
-    if text.startswith("@"):
-        if text not in _ALIASES:
-            raise InvalidSpec(path, f"{text[:40]!r} is none of {', '.join(_ALIASES)}")
-        return _ALIASES[text]
-    fields = text.split(" ")
-    if len(fields) != len(_FIELDS):
-        raise InvalidSpec(
-            path,
-            f"has {len(fields)} fields and needs five: minute hour day month weekday; "
-            "there is none for seconds",
-        )
-    for name, pattern, field in zip(_FIELD_NAMES, _FIELDS, fields, strict=True):
-        if not pattern.fullmatch(field):
-            raise InvalidSpec(path, f"{name} {field[:40]!r} is not a cron field")
-    expression = " ".join(_plain(field) for field in fields)
-    _check_dates(expression)
-    return expression
-
-
-def _plain(field: str) -> str:
-    """Write 5-5 as 5, which croniter takes for a whole round, and what names all as a wildcard.
-
-    For CronJob's library */1 is one, too: beside such a day only the weekday counts, and the
-    other way round. A 1-31 is none: day and weekday are either-or then.
-    """
-    parts = field.split(",")
-    if any(_WILDCARD.match(part) for part in parts):
-        return "*"
-    return ",".join(_EMPTY_RANGE.sub(r"\1", part) for part in parts)
-
-
-def _check_dates(expression: str) -> None:
-    try:
-        croniter.expand(expression)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise InvalidSpec("spec.schedule", _one_line(error)) from None
-    if _matching_day(expression, date(2000, 1, 1), True) is None:
-        raise InvalidSpec("spec.schedule", "names a day that no year has")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or "is not a cron expression"
-
-
 def _check_zone(zone: str) -> None:
     try:
         ZoneInfo(zone)
     except (KeyError, ValueError, OSError):
         # OSError: the name of a folder of the tz database, such as Europe.
         raise InvalidSpec("spec.timeZone", f"the tz database has no zone {zone[:60]!r}") from None
-
-
-@lru_cache(maxsize=4096)
-def _matching_day(expression: str, day: date, forward: bool) -> date | None:
-    """Return the first date from a day on, or the last one up to it, that the fields allow."""
-    _, _, dates = expression.split(" ", 2)
-    noon = datetime(day.year, day.month, day.day, 12)
-    moments = croniter(f"0 0 {dates}", noon - _DAY if forward else noon)
-    try:
-        found: datetime = moments.get_next(datetime) if forward else moments.get_prev(datetime)
-    except (ValueError, OverflowError):
-        return None
-    return found.date()
 
 
 @lru_cache(maxsize=256)
@@ -270,7 +191,7 @@ def _around(expression: str, zone: str, day: date) -> tuple[int, ...]:
 @lru_cache(maxsize=256)
 def _ticks(expression: str, zone: str, day: date) -> tuple[int, ...]:
     """Return the ticks of one local date, in Unix seconds."""
-    if _matching_day(expression, day, True) != day:
+    if matching_day(expression, day, True) != day:
         return ()
     (minutes, hours), by_hour = _clock(expression)
     tz = ZoneInfo(zone)
@@ -287,13 +208,13 @@ def _ticks(expression: str, zone: str, day: date) -> tuple[int, ...]:
 
 @lru_cache(maxsize=4096)
 def _clock(expression: str) -> tuple[tuple[list[int], list[int]], bool]:
-    """Return the minutes and hours that an expression names, and whether these are all hours."""
+    """Return the minutes and hours that an expression names, and whether hours are a wildcard."""
     fields, _ = croniter.expand(expression)
     minutes, hours = (
         list(range(size)) if field == ["*"] else [int(n) for n in field]
         for field, size in zip(fields[:2], (60, 24), strict=True)
     )
-    return (minutes, hours), len(hours) == 24
+    return (minutes, hours), expression.split(" ")[1] == "*"
 
 
 def _is_plain(midnight: datetime, tz: ZoneInfo) -> bool:

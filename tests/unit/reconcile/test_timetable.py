@@ -81,6 +81,21 @@ CLOCK_CHANGES = [
         "2026-11-02 12:00",
         ["11-01 05:30", "11-02 06:30"],
     ),
+    # Hours that are named one by one, or by a range, are no wildcard.
+    (
+        "America/New_York",
+        "30 0-23 * * *",
+        "2026-11-01 04:00",
+        "2026-11-01 08:00",
+        ["11-01 04:30", "11-01 05:30", "11-01 07:30"],
+    ),
+    (
+        "America/New_York",
+        "30 */1 * * *",
+        "2026-11-01 04:00",
+        "2026-11-01 08:00",
+        ["11-01 04:30", "11-01 05:30", "11-01 06:30", "11-01 07:30"],
+    ),
     (
         "America/New_York",
         "30 * * * *",
@@ -270,6 +285,15 @@ def test_an_interval_counts_from_the_creation_or_from_start_at() -> None:
         ("0 0 */16 * 1", "0 0 1,17 * 1"),
         ("0 0 5 * */3", "0 0 5 * 0,3,6"),
         ("0 */1 */1 */1 */1", "0 * * * *"),
+        ("? ?/1 * * *", "* * * * *"),
+        ("0 *,5 * * *", "0 * * * *"),
+        ("0 0 */1 * 1", "0 0 * * 1"),
+        ("0 0 3,* * 1", "0 0 * * 1"),
+        ("0 0 5 * ?", "0 0 5 * *"),
+        # All values, but no wildcard: a date need fit only one of the two.
+        ("0 0 1-31 * 1", "0 0 * * *"),
+        ("0 0 5 * 0-6", "0 0 * * *"),
+        ("0 0 */2 * 1-7", "0 0 * * *"),
     ],
 )
 def test_fields_mean_what_they_say(odd: str, plain: str) -> None:
@@ -374,6 +398,11 @@ def _matches(field: str, value: int, low: int, high: int) -> bool:
     return False
 
 
+def is_wildcard(field: str) -> bool:
+    """As github.com/robfig/cron/v3 has it, which CronJob uses: parser.go, getRange."""
+    return any(part in ("*", "?", "*/1", "?/1") for part in field.split(","))
+
+
 class Reader:
     """Says whether a clock's reading fits an expression."""
 
@@ -395,16 +424,17 @@ class Reader:
             return False
         by_day = day.day in self._days
         by_weekday = day.isoweekday() % 7 in self._weekdays
-        if "*" in self._fields[2::2]:
+        if is_wildcard(self._fields[2]) or is_wildcard(self._fields[4]):
             return by_day and by_weekday
         return by_day or by_weekday
 
 
 @lru_cache(maxsize=512)
-def readings(zone: str, day: int) -> list[datetime]:
-    """What a clock on the wall shows in each minute of a day of the year."""
+def readings(zone: str, day: int, step: int = 1) -> list[datetime]:
+    """What a clock on the wall shows in each minute of a day of the year, or every few minutes."""
     tz, midnight = ZoneInfo(zone), YEAR + day * DAY
-    return [(midnight + m * MINUTE).astimezone(tz).replace(tzinfo=None) for m in range(1440)]
+    times = (midnight + minute * MINUTE for minute in range(0, 1440, step))
+    return [time.astimezone(tz).replace(tzinfo=None) for time in times]
 
 
 @lru_cache
@@ -414,23 +444,32 @@ def changes(zone: str) -> list[int]:
     return [day for day in range(365) if offsets[day] != offsets[day + 1]]
 
 
-def oracle(expression: str, zone: str, first: int) -> Iterator[datetime]:
-    """Watch a clock on the wall, minute by minute, and remember what it has shown."""
-    by_hour = expression.split()[1] == "*"
+def oracle(expression: str, zone: str, first: int, step: int = 1) -> Iterator[datetime]:
+    """Watch a clock on the wall, minute by minute, and remember what it has shown.
+
+    Args:
+        expression: Five cron fields.
+        zone: Whose clocks.
+        first: A day of the year.
+        step: How many minutes pass from one look to the next; all ticks and all changes of the
+            clock are multiples of that.
+    """
+    by_hour = is_wildcard(expression.split()[1])
     reader = Reader(expression)
-    latest = readings(zone, first - 2)[-1]
+    latest = readings(zone, first - 2, step)[-1]
     for day in range(first - 1, 366):
         midnight = YEAR + day * DAY
         if not any(reader.fits_date(midnight + n * DAY) for n in (-1, 0, 1)):
             latest = max(
-                latest, (midnight + DAY - MINUTE).astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+                latest,
+                (midnight + DAY - step * MINUTE).astimezone(ZoneInfo(zone)).replace(tzinfo=None),
             )
             continue
-        for minute, shown in enumerate(readings(zone, day)):
+        for place, shown in enumerate(readings(zone, day, step)):
             # For a named hour, all readings that the clock has now reached for the first time.
-            new = 1 if by_hour else (shown - latest) // MINUTE
-            if any(reader.fits(shown - ago * MINUTE) for ago in range(new)) and day >= first:
-                yield midnight + minute * MINUTE
+            new = 1 if by_hour else (shown - latest) // (step * MINUTE)
+            if any(reader.fits(shown - ago * step * MINUTE) for ago in range(new)) and day >= first:
+                yield midnight + place * step * MINUTE
             latest = max(latest, shown)
 
 
@@ -489,5 +528,33 @@ def test_the_ticks_of_some_days_are_those_of_a_clock_on_the_wall(
             break
         moment = made.after(moment)
     assert found == expected
-    for tick in expected[::7]:
+    for tick in expected:
         assert made.until(tick + MINUTE / 2) == tick
+
+
+YEAR_LONG = [
+    "0,30 * * * *",
+    "15,45 0-4 * * *",
+    "30 */2 1-31 * 1",
+    "0 0-23 * 3,4,10,11 */1",
+]
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("zone", ZONES)
+def test_the_ticks_of_a_year_are_those_of_a_clock_on_the_wall(zone: str) -> None:
+    end = YEAR + 366 * DAY
+    for expression in YEAR_LONG:
+        made = table(schedule=expression, timeZone=zone)
+        expected = list(oracle(expression, zone, 1, step=15))
+        ahead, back = [], []
+        moment = made.after(YEAR + DAY - MINUTE)
+        while moment is not None and moment < end:
+            ahead.append(moment)
+            moment = made.after(moment)
+        assert ahead == expected
+        moment = made.until(end - MINUTE)
+        while moment is not None and moment >= YEAR + DAY:
+            back.append(moment)
+            moment = made.until(moment - MINUTE)
+        assert back[::-1] == expected
