@@ -1,6 +1,7 @@
 """What CRDs check beyond the shape of fields: rules in CEL, each with what it says to a user."""
 
 from labfunctions_operator.api import backfill, nodegroup, run
+from labfunctions_operator.api.cron import SCHEDULE
 from labfunctions_operator.api.structural import structural_schema
 from labfunctions_operator.api.types import Model
 
@@ -17,8 +18,9 @@ _SCHEDULE: list[Rule] = [
     ),
     (
         "!has(self.schedule) || self.schedule.contains('TZ=') "
-        "|| self.schedule.matches('^ *(@[a-z]+|[^@ ]+( +[^ ]+){4}) *$')",
-        "schedule has five fields (minute hour day month weekday) and none for seconds, "
+        f"|| self.schedule.matches('{SCHEDULE}')",
+        "schedule has five fields (minute 0-59, hour 0-23, day 1-31, month 1-12 or jan-dec, "
+        "weekday 0-7 or sun-sat) and none for seconds, "
         "or is one of @hourly, @daily, @weekly, @monthly, @yearly",
     ),
     (

@@ -71,9 +71,20 @@ def test_api_server_refuses(api: Api, namespace: str, manifest: Object, message:
 
 
 @pytest.mark.parametrize(
+    "schedule",
+    ["@houry", "@HOURLY", "H H * * *", "0 0 L * *", "61 * * * *", "* * * * *;", "* * * foo *"],
+)
+def test_a_schedule_with_a_slip_is_refused(api: Api, namespace: str, schedule: str) -> None:
+    manifest = workflow(namespace, schedule=schedule)
+    assert "schedule has five fields (minute 0-59, hour 0-23" in refused(api, manifest)
+
+
+@pytest.mark.parametrize(
     "manifest",
     [
         project("", URL, "p" * 40),
+        workflow("", schedule="0\t*/2 1,15  jan-MAR\tsun"),
+        workflow("", schedule="@weekly"),
         project("", "git@git.test:team/wine.git", git={"ref": "feature/x-1.0", "path": "a b/c"}),
         workflow("", "w" * 42, parameters={"a": [1, {"b": None}], "c": 1.5}),
         run("", "r" * 52),

@@ -304,7 +304,7 @@ def test_deleted_and_created_again_within_a_minute(bench: Bench, repository: Rep
 def test_a_typo_is_named_and_a_fix_counts_at_once(bench: Bench, repository: Repository) -> None:
     bench.create(project(bench.namespace, repository.url))
     bench.await_reason("Project", "wine", "Ready")
-    bench.create(workflow(bench.namespace, schedule="0 25 * * *", timeZone="Europe/Pairs"))
+    bench.create(workflow(bench.namespace, schedule="0 0 31 2 *", timeZone="Europe/Pairs"))
     bench.await_reason("Workflow", "analysis", "InvalidSpec")
     assert "spec.timeZone" in bench.message("Workflow", "analysis")
     bench.patch("Workflow", "analysis", timeZone="Europe/Paris")

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from objects import GIT, make_object, stamp
 
 from labfunctions_operator.api import crd
 from labfunctions_operator.api.backfill import Backfill
+from labfunctions_operator.api.cron import ALIASES, SCHEDULE
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.project import Project
 from labfunctions_operator.api.run import Run
 from labfunctions_operator.api.types import Model
 from labfunctions_operator.api.workflow import Workflow
+from labfunctions_operator.errors import InvalidSpec
+from labfunctions_operator.reconcile.cron_fields import normal_fields
 
 CRDS = Path(__file__).parents[3] / "crds"
 KINDS = ["Project", "Workflow", "Backfill", "Run", "NodeGroup"]
@@ -180,6 +184,21 @@ def test_a_run_has_something_to_run() -> None:
 def test_a_workflow_says_its_project_and_notebook() -> None:
     rules = schema_of("Workflow")["properties"]["spec"]["x-kubernetes-validations"]
     assert [r["rule"] for r in rules][:2] == ["has(self.projectRef)", "has(self.notebook)"]
+
+
+@pytest.mark.parametrize("word", [*ALIASES, "61 * * * *", "*;", "L", "@houry", "TZ=UTC"])
+def test_the_rule_of_a_schedule_is_the_operators(word: str) -> None:
+    rules = schema_of("Workflow")["properties"]["spec"]["x-kubernetes-validations"]
+    [rule] = [r["rule"] for r in rules if "schedule.matches(" in r["rule"]]
+    [pattern] = re.findall(r"matches\('([^']*)'\)", rule)
+    assert pattern == SCHEDULE
+    for text in (word, f"\t{word} ", f"{word} * * * *", f"0\t0 {word} * *", f"* * * *\n{word}"):
+        try:
+            normal_fields(text)
+        except InvalidSpec:
+            assert not re.search(pattern, text)
+        else:
+            assert re.search(pattern, text)
 
 
 def test_a_node_group_has_one_provider_and_bounds_in_order() -> None:

@@ -324,7 +324,7 @@ def test_a_typo_is_named_and_recovers_at_once() -> None:
     for type in ("Scheduled", "Ready"):
         status, reason, message = world.condition(type)
         assert (status, reason) == ("False", "InvalidSpec")
-        assert message.startswith("spec.schedule: [0 25 * * *] is not acceptable")
+        assert message.startswith("spec.schedule: hour '25' is not a cron field")
     world.edit(schedule="0 * * * *", timeZone="Europe/Pairs")
     world.settle()
     assert (
