@@ -194,5 +194,5 @@ class Operator:
 
     def _clock_was_set(self) -> None:
         for key in self._world.all_keys():
-            if key.kind == "Workflow":
+            if key.kind in ("Workflow", "Backfill"):
                 self._engine.enqueue(key)

@@ -1,4 +1,4 @@
-"""Deletes from the store, once an hour, what Projects say need not be kept."""
+"""Deletes from the store, soon after the start and then once an hour, what need not be kept."""
 
 import asyncio
 import logging
@@ -16,6 +16,8 @@ from labfunctions_operator.reconcile.retention import Folder, find_expired, grou
 
 logger = logging.getLogger(__name__)
 
+# The start itself is for Runs; an operator that is often restarted must come to this, too.
+FIRST_SECONDS = 300
 INTERVAL_SECONDS = 3600
 
 
@@ -35,8 +37,10 @@ class RetentionKeeper:
 
     async def run(self) -> None:
         """Work until cancelled; no failure ends this."""
+        wait = FIRST_SECONDS
         while True:
-            await asyncio.sleep(INTERVAL_SECONDS * random.uniform(0.9, 1.1))
+            await asyncio.sleep(wait * random.uniform(0.9, 1.1))
+            wait = INTERVAL_SECONDS
             for obj in self._world.caches["Project"].objects():
                 try:
                     await self.apply(parse(Project, obj))
