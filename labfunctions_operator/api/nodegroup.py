@@ -95,6 +95,14 @@ class Provider(Model):
         fields = type(self).model_fields
         return next(fields[f].alias or f for f, value in self if value is not None)
 
+    @property
+    def pool(self) -> str | None:
+        """Which pool it is, by all that is said of it; None if it is kept within the cluster."""
+        if self.capacity or self.static:
+            return None
+        said = next(value for _, value in self if value is not None)
+        return " ".join([self.name, *(str(word) for _, word in said)])
+
 
 class Taint(Model):
     """A taint of the group's nodes, which its Runs tolerate."""
@@ -240,6 +248,10 @@ class Raise(Model):
     max: int
     until: str | None = None
     """When min falls back to spec.min."""
+    pool: str | None = None
+    """Whose bounds they are."""
+    generation: int | None = None
+    """Of the spec that they follow from."""
 
 
 class NodeGroupStatus(Model):

@@ -5,7 +5,7 @@ a pool that shows either of the two is as we left it, whenever the operator stop
 Anything else is somebody's change, which is said and left alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from labfunctions_operator.api.labels import BOUNDS_ANNOTATION
@@ -50,18 +50,20 @@ def wanted_bounds(
         floor: The fewest nodes now.
         now: The time.
     """
-    status = group.status
+    before = _on_record(group)
     if view.size is None or view.is_writing:
-        return Wanted(wanted=status.wanted, written=status.written, problem=view.problem)
+        return replace(before, problem=view.problem)
     shown = Raise(min=view.size.min, max=view.size.max)
     target = Raise(
         min=desired,
         max=max(group.spec.max, size, view.size.desired or 0),
-        until=_until(group, desired, floor, now),
+        until=_until(group, before.wanted, desired, floor, now),
+        pool=group.spec.provider.pool,
+        generation=group.metadata.generation,
     )
-    drift = _drift(shown, group, target)
-    if drift and not _is_handed_back(group, view):
-        return Wanted(wanted=status.wanted, written=status.written, problem=drift)
+    drift = _drift(shown, group, before, target)
+    if drift and not _is_handed_back(group, before, view):
+        return replace(before, problem=drift)
     return Wanted(wanted=target, written=shown, problem=view.problem, may_write=True)
 
 
@@ -82,14 +84,19 @@ def bounds_of(group: NodeGroup, wanted: Raise, resources: dict[str, str]) -> Bou
     )
 
 
-def _drift(shown: Raise, group: NodeGroup, target: Raise) -> Problem | None:
+def _on_record(group: NodeGroup) -> Wanted:
+    """Return what was wanted of this very pool, and confirmed."""
+    wanted = group.status.wanted
+    if wanted is None or wanted.pool != group.spec.provider.pool:
+        return Wanted()
+    return Wanted(wanted=wanted, written=group.status.written)
+
+
+def _drift(shown: Raise, group: NodeGroup, before: Wanted, target: Raise) -> Problem | None:
     """Tell of a change that is not ours; a pool never written to is taken over as it is."""
-    status = group.status
-    if status.written is None:
+    last = before.wanted
+    if last is None or any(_same(shown, r) for r in (before.written, last, target) if r):
         return None
-    if any(_same(shown, r) for r in (status.written, status.wanted, target) if r):
-        return None
-    last = status.wanted or status.written
     return Problem(
         reason=DRIFTED,
         message=f"min and max are {shown.min} and {shown.max} at the provider, not {last.min} and "
@@ -97,9 +104,12 @@ def _drift(shown: Raise, group: NodeGroup, target: Raise) -> Problem | None:
     )
 
 
-def _is_handed_back(group: NodeGroup, view: PoolView) -> bool:
-    """Whether somebody has said that the operator may write the bounds again."""
-    if group.metadata.generation != group.status.observed_generation:
+def _is_handed_back(group: NodeGroup, before: Wanted, view: PoolView) -> bool:
+    """Whether somebody has said that the operator may write the bounds again.
+
+    An edit counts until it has come to the pool, however long that is unknown.
+    """
+    if before.wanted and before.wanted.generation != group.metadata.generation:
         return True
     tags = view.size.tags if view.size else {}
     return group.spec.provider.cluster_api is not None and BOUNDS_ANNOTATION not in tags
@@ -120,12 +130,13 @@ def _same(one: Raise, other: Raise) -> bool:
     return (one.min, one.max) == (other.min, other.max)
 
 
-def _until(group: NodeGroup, desired: int, floor: Floor, now: datetime) -> str | None:
+def _until(
+    group: NodeGroup, before: Raise | None, desired: int, floor: Floor, now: datetime
+) -> str | None:
     if desired <= group.spec.min:
         return None
     if floor.until and desired == floor.min:
         return rfc3339(floor.until)
-    before = group.status.wanted
     if before and before.min == desired and before.until and parse_time(before.until) > now:
         return before.until
     return rfc3339(now + RAISE)

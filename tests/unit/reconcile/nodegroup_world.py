@@ -98,6 +98,11 @@ class NodeGroupWorld(Settling):
         found: Object = self.obj.get("status", {})
         return found
 
+    @property
+    def wanted(self) -> Object:
+        """The bounds that were wanted last."""
+        return {k: self.status["wanted"].get(k) for k in ("min", "max", "until")}
+
     def condition(self, type: str) -> tuple[str, str, str]:
         [found] = [c for c in self.status["conditions"] if c["type"] == type]
         return found["status"], found["reason"], found["message"]

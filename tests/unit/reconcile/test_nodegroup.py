@@ -317,7 +317,7 @@ def test_without_autoscaling_a_group_only_says_where_runs_go() -> None:
 def test_a_pool_is_raised_with_an_end_and_lowered_again() -> None:
     world = with_runs(2, provider=REMOTE)
     assert world.settle() == ["status", "pool 2..4", "status"]
-    assert world.status["wanted"] == {"min": 2, "max": 4, "until": stamp(HOUR)}
+    assert world.wanted == {"min": 2, "max": 4, "until": stamp(HOUR)}
     world.autoscale()
     world.schedule()
     world.seconds = 100
@@ -342,7 +342,7 @@ def test_a_warm_raise_ends_with_its_window() -> None:
     warm = [{"schedule": "0 12 * * *", "duration": "2h", "min": 3}]
     world = NodeGroupWorld(provider=REMOTE, warm=warm)
     world.settle()
-    assert world.status["wanted"] == {"min": 3, "max": 4, "until": stamp(2 * HOUR)}
+    assert world.wanted == {"min": 3, "max": 4, "until": stamp(2 * HOUR)}
     assert world.decide().plan.requeue_after == 2 * HOUR
 
 
