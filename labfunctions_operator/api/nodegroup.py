@@ -218,7 +218,7 @@ class NodeGroupSpec(Model):
     """Ask for nodes this long before a Workflow's next scheduled Run (default: do not)."""
     policy: Policy = Policy()
     observe_only: bool = False
-    """Decide and say so, but change nothing."""
+    """Decide and say so, but change nothing (a raise at a provider still ends at its time)."""
 
     _check = field_validator("warm_ahead")(_a_duration)
 

@@ -69,7 +69,7 @@ def reconcile_node_group(
         events=node_group_events(group, status, decided),
         requeue_after=_seconds_to_first(waits, now),
     )
-    if wanted.wanted is None or not wanted.may_write or group.spec.observe_only:
+    if wanted.wanted is None or not wanted.may_write:
         return NodeGroupPlan(plan=plan)
     return NodeGroupPlan(plan=plan, bounds=bounds_of(group, wanted.wanted, dict(demand.resources)))
 

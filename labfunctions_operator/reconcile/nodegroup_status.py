@@ -5,13 +5,13 @@ from datetime import datetime
 from typing import NamedTuple
 
 from labfunctions_operator.api.conditions import find_condition, set_condition
-from labfunctions_operator.api.nodegroup import Decision, NodeGroup, NodeGroupStatus
+from labfunctions_operator.api.nodegroup import Decision, NodeGroup, NodeGroupStatus, Raise
 from labfunctions_operator.api.times import rfc3339
 from labfunctions_operator.api.types import Condition
 from labfunctions_operator.reconcile.bounds import DRIFTED, Wanted
 from labfunctions_operator.reconcile.decision import DECISIONS_AN_HOUR, Decided
 from labfunctions_operator.reconcile.demand import Demand, NodeGroupObserved
-from labfunctions_operator.reconcile.nodes import PoolView
+from labfunctions_operator.reconcile.nodes import GroupSize, PoolView
 from labfunctions_operator.reconcile.plan import Event, Problem
 from labfunctions_operator.reconcile.scaling import Size
 
@@ -46,11 +46,12 @@ def node_group_status(
         last = Decision(
             at=rfc3339(now), from_size=decided.before, to=decided.desired, why=decided.size.why
         )
+    bounds = _bounds(group, seen.pool, decided, wanted)
     return NodeGroupStatus(
         observed_generation=group.metadata.generation,
         provider=group.spec.provider.name,
-        min=wanted.wanted.min if wanted.wanted else decided.size.floor.min,
-        max=wanted.wanted.max if wanted.wanted else group.spec.max,
+        min=bounds.min,
+        max=bounds.max,
         desired=decided.desired,
         ready=decided.demand.ready,
         busy=load.busy,
@@ -63,6 +64,15 @@ def node_group_status(
         node_resources=dict(decided.demand.resources),
         conditions=_with_facts(group, _facts(group, seen.pool, decided, wanted), now),
     )
+
+
+def _bounds(
+    group: NodeGroup, pool: PoolView | None, decided: Decided, wanted: Wanted
+) -> GroupSize | Raise:
+    """Return what is asked for; of a pool that is left as it is, what it has."""
+    if pool and pool.size and not pool.is_writing and not wanted.may_write:
+        return pool.size
+    return wanted.wanted or Raise(min=decided.size.floor.min, max=group.spec.max)
 
 
 def disabled_status(group: NodeGroup, now: datetime) -> NodeGroupStatus:

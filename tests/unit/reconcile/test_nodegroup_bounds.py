@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
-from nodegroup_world import CLUSTER_API, REMOTE, NodeGroupWorld
+from nodegroup_world import CLUSTER_API, REMOTE, REQUESTS, NodeGroupWorld
+from objects import stamp
 
 from labfunctions_operator.reconcile.nodes import GroupSize
 
+HOUR = 3600
 OTHER = {"awsAutoScalingGroup": {"name": "other", "region": "eu-west-1"}}
 EKS = {"eksNodegroup": {"cluster": "gpu", "name": "eu-west-1", "region": "eu-west-1"}}
 
@@ -42,3 +44,78 @@ def test_an_edit_while_the_pool_is_unknown_takes_it_over_once_it_is_known(drifts
     world.settle()
     assert world.condition("Drifted")[0] == "False"
     assert (world.pool.min, world.pool.max) == (0, 5)
+
+
+# A group that only observes.
+
+
+def test_who_only_observes_has_written_nothing_and_says_what_the_pool_has() -> None:
+    world = NodeGroupWorld(provider=REMOTE, observeOnly=True, min=1)
+    for low, high in ((3, 20), (5, 20)):
+        world.pool = GroupSize(min=low, max=high, desired=low)
+        world.settle()
+        assert world.condition("Drifted")[0] == "False"
+        assert world.condition("Ready")[:2] == ("True", "ObserveOnly")
+        assert (world.status["min"], world.status["max"]) == (low, high)
+    assert "wanted" not in world.status
+    assert "written" not in world.status
+
+
+def raised() -> NodeGroupWorld:
+    world = NodeGroupWorld(provider=REMOTE)
+    world.waiting = {"run": dict(REQUESTS)}
+    world.settle()
+    assert world.pool is not None
+    assert (world.pool.min, world.pool.max) == (1, 4)
+    return world
+
+
+def test_a_raise_ends_at_its_time_though_the_group_only_observes_by_then() -> None:
+    world = raised()
+    world.edit(observeOnly=True, max=2)
+    assert world.settle() == ["status"]
+    assert world.status["wanted"]["until"] == stamp(HOUR)
+    assert world.decide().plan.requeue_after == HOUR
+    assert world.wait(HOUR - 1) == []
+    assert "pool 0..4" in world.wait(1)
+    assert "wanted" not in world.status
+    assert world.wait(HOUR) == []
+
+
+def test_a_raise_that_somebody_took_over_is_not_undone() -> None:
+    world = raised()
+    world.edit(observeOnly=True)
+    world.settle()
+    world.pool = GroupSize(min=2, max=4, desired=2)
+    world.settle()
+    world.wait(2 * HOUR)
+    assert world.pool == GroupSize(min=2, max=4, desired=2)
+
+
+def test_a_minimum_of_the_groups_own_is_no_raise() -> None:
+    world = NodeGroupWorld(provider=REMOTE, min=2)
+    world.settle()
+    world.edit(observeOnly=True, min=0)
+    world.settle()
+    world.wait(2 * HOUR)
+    assert world.pool is not None
+    assert world.pool.min == 2
+
+
+def test_a_raise_that_is_being_undone_is_undone_in_the_end() -> None:
+    world = raised()
+    world.edit(observeOnly=True)
+    world.settle()
+    world.seconds = HOUR
+    shown = world.pool
+    world.step()
+    world.pool = shown  # the write was lost
+    assert world.settle() == ["pool 0..4", "status"]
+
+
+def test_drift_is_said_with_the_bounds_that_the_pool_has() -> None:
+    world = NodeGroupWorld(provider=REMOTE)
+    world.settle()
+    world.pool = GroupSize(min=1, max=9, desired=1)
+    world.settle()
+    assert (world.status["min"], world.status["max"]) == (1, 9)
