@@ -85,6 +85,9 @@ def disabled_status(group: NodeGroup, now: datetime) -> NodeGroupStatus:
     return NodeGroupStatus(
         observed_generation=group.metadata.generation,
         provider=group.spec.provider.name,
+        # What only the operator knows how to undo, once it may again.
+        wanted=group.status.wanted,
+        written=group.status.written,
         conditions=_with_facts(group, facts, now),
     )
 

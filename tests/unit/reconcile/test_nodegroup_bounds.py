@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 from nodegroup_world import CLUSTER_API, REMOTE, REQUESTS, NodeGroupWorld
-from objects import stamp
+from objects import NOW, make_settings, stamp
 
+from labfunctions_operator.reconcile.demand import NodeGroupObserved
+from labfunctions_operator.reconcile.nodegroup import reconcile_node_group
 from labfunctions_operator.reconcile.nodes import GroupSize
 
 HOUR = 3600
@@ -119,3 +121,16 @@ def test_drift_is_said_with_the_bounds_that_the_pool_has() -> None:
     world.pool = GroupSize(min=1, max=9, desired=1)
     world.settle()
     assert (world.status["min"], world.status["max"]) == (1, 9)
+
+
+def test_what_was_raised_stays_on_record_while_nobody_may_undo_it() -> None:
+    world = raised()
+    before = world.status
+    off = reconcile_node_group(world.group, NodeGroupObserved(), make_settings(), NOW).plan.status
+    assert off is not None
+    assert (off["wanted"], off["written"]) == (before["wanted"], before["written"])
+    world.obj = {**world.obj, "status": off}
+    world.waiting = {}
+    world.settle()
+    assert world.pool is not None
+    assert (world.pool.min, world.condition("Drifted")[0]) == (0, "False")
