@@ -17,7 +17,8 @@ from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.resources import PODS
 from labfunctions_operator.reconcile.demand import NodeGroupObserved, requests_of
 from labfunctions_operator.reconcile.execution import find_runtime
-from labfunctions_operator.reconcile.nodegroup import reconcile_node_group
+from labfunctions_operator.reconcile.invalid import readable_group, refuse
+from labfunctions_operator.reconcile.nodegroup import reconcile_node_group, refuse_node_group
 from labfunctions_operator.reconcile.plan import Key, Plan
 from labfunctions_operator.reconcile.pods import is_over
 from labfunctions_operator.reconcile.release import cordoned_at, give_back
@@ -48,7 +49,10 @@ class NodeGroups:
 
     async def reconcile(self, key: Key, obj: Object, now: datetime) -> float | None:
         """Bring one NodeGroup nearer to what it should be."""
-        group = parse(NodeGroup, obj)
+        try:
+            group = parse(NodeGroup, obj)
+        except InvalidSpec as error:
+            return await self._refuse(key, obj, error, now)
         seen = NodeGroupObserved()
         if self._settings.autoscaling.enabled:
             seen = await self.observe(key, group)
@@ -66,6 +70,20 @@ class NodeGroups:
         if self._settings.autoscaling.enabled:
             # Only now: what is wanted is on record before anyone outside is told.
             waits.append(self._pools.follow(key, group, decided.bounds))
+        return min((w for w in waits if w is not None), default=None)
+
+    async def _refuse(
+        self, key: Key, obj: Object, error: InvalidSpec, now: datetime
+    ) -> float | None:
+        """Say why a group cannot be worked with; what it has raised at a provider still ends."""
+        group = readable_group(obj) if self._settings.autoscaling.enabled else None
+        pool = self._pools.view(key, group) if group else None
+        if group is None or pool is None:
+            raise error
+        status = refuse(obj, reason="InvalidSpec", message=str(error), now=now, final=True)
+        decided = refuse_node_group(group, pool, status, now)
+        await self._executor.execute(with_story(decided.plan, obj), obj)
+        waits = [decided.plan.requeue_after, self._pools.follow(key, group, decided.bounds)]
         return min((w for w in waits if w is not None), default=None)
 
     async def leave(self, key: Key) -> None:

@@ -50,12 +50,12 @@ def wanted_bounds(
         floor: The fewest nodes now.
         now: The time.
     """
+    if group.spec.observe_only:
+        return end_raise(group, view, now)
     before = _on_record(group)
     if view.size is None or view.is_writing:
         return replace(before, problem=view.problem)
     shown = Raise(min=view.size.min, max=view.size.max)
-    if group.spec.observe_only:
-        return replace(_without_raise(group, before, shown, now), problem=view.problem)
     target = Raise(
         min=desired,
         max=max(group.spec.max, size, view.size.desired or 0),
@@ -67,6 +67,27 @@ def wanted_bounds(
     if drift and not _is_handed_back(group, before, view):
         return replace(before, problem=drift)
     return Wanted(wanted=target, written=shown, problem=view.problem, may_write=True)
+
+
+def end_raise(group: NodeGroup, view: PoolView, now: datetime) -> Wanted:
+    """Undo a raise of ours at its end, and want nothing else.
+
+    This is all that is done for a group that only observes, or whose spec cannot be worked with.
+    """
+    before = _on_record(group)
+    raised, written = before.wanted, before.written
+    if raised is None or written is None:
+        return Wanted(problem=view.problem)
+    if view.size is None or view.is_writing:
+        return replace(before, problem=view.problem)
+    shown = Raise(min=view.size.min, max=view.size.max)
+    is_ours = shown.min in (raised.min, written.min) and (raised.until or raised.min < shown.min)
+    if not is_ours or shown.min <= group.spec.min:
+        return Wanted(problem=view.problem)
+    if raised.until and parse_time(raised.until) > now:
+        return replace(before, problem=view.problem)
+    lowered = raised.but(min=min(group.spec.min, shown.max), max=shown.max, until=None)
+    return Wanted(wanted=lowered, written=shown, problem=view.problem, may_write=True)
 
 
 def bounds_of(group: NodeGroup, wanted: Raise, resources: dict[str, str]) -> Bounds:
@@ -92,23 +113,6 @@ def _on_record(group: NodeGroup) -> Wanted:
     if wanted is None or wanted.pool != group.spec.provider.pool:
         return Wanted()
     return Wanted(wanted=wanted, written=group.status.written)
-
-
-def _without_raise(group: NodeGroup, before: Wanted, shown: Raise, now: datetime) -> Wanted:
-    """Undo a raise of ours at its end, and want nothing else.
-
-    Nobody would know of it any more: this is the one thing done for a group that only observes.
-    """
-    raised, written = before.wanted, before.written
-    if raised is None or written is None or shown.min not in (raised.min, written.min):
-        return Wanted()
-    is_ours = raised.until is not None or raised.min < shown.min
-    if not is_ours or shown.min <= group.spec.min:
-        return Wanted()
-    if raised.until and parse_time(raised.until) > now:
-        return before
-    lowered = raised.but(min=min(group.spec.min, shown.max), max=shown.max, until=None)
-    return Wanted(wanted=lowered, written=shown, may_write=True)
 
 
 def _drift(shown: Raise, group: NodeGroup, before: Wanted, target: Raise) -> Problem | None:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from labfunctions_operator.api import labels
 from labfunctions_operator.api.conditions import readable_conditions, set_condition
+from labfunctions_operator.api.nodegroup import NodeGroup, NodeGroupSpec
 from labfunctions_operator.api.notification import Notifications
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.run import FINAL_PHASES, Run, RunSpec, RunStatus
@@ -95,6 +96,24 @@ def readable_run(obj: Mapping[str, Any]) -> Run:
         spec=RunSpec.model_construct(**{n: v for n, v in found.items() if v is not None}),
         status=_read(RunStatus, obj.get("status")) or RunStatus(),
     )
+
+
+def readable_group(obj: Mapping[str, Any]) -> NodeGroup | None:
+    """Read a NodeGroup without the fields that cannot be read, as one that only observes.
+
+    None where what is left is no NodeGroup.
+    """
+    spec = dict(obj.get("spec") or {})
+    try:
+        NodeGroupSpec.model_validate(spec)
+    except ValidationError as error:
+        for problem in error.errors():
+            # One that concerns no field alone: a warm time asks for more than max.
+            spec.pop(str(problem["loc"][0]) if problem["loc"] else "warm", None)
+    try:
+        return parse(NodeGroup, {**obj, "spec": {**spec, "observeOnly": True}})
+    except InvalidSpec:
+        return None
 
 
 def _read(model: type[M], value: Any) -> M | None:

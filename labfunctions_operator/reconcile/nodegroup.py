@@ -1,12 +1,13 @@
 """What a NodeGroup needs next: a size by its policy, and the one way its provider has to get it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.times import parse_duration, parse_time
-from labfunctions_operator.reconcile.bounds import Wanted, bounds_of, wanted_bounds
+from labfunctions_operator.reconcile.bounds import Wanted, bounds_of, end_raise, wanted_bounds
 from labfunctions_operator.reconcile.decision import Decided, decide
 from labfunctions_operator.reconcile.demand import NodeGroupObserved, demand_of
 from labfunctions_operator.reconcile.nodegroup_status import (
@@ -69,9 +70,32 @@ def reconcile_node_group(
         events=node_group_events(group, status, decided),
         requeue_after=_seconds_to_first(waits, now),
     )
+    return NodeGroupPlan(plan=plan, bounds=_bounds(group, wanted, demand.resources))
+
+
+def refuse_node_group(
+    group: NodeGroup, pool: PoolView, status: Mapping[str, Any], now: datetime
+) -> NodeGroupPlan:
+    """Decide what is still done for a group whose spec cannot be worked with: its raise ends.
+
+    Args:
+        group: As far as it can be read.
+        pool: What is known of its pool.
+        status: That says why it is refused.
+        now: The time.
+    """
+    wanted = end_raise(group, pool, now)
+    records = {"wanted": wanted.wanted, "written": wanted.written}
+    status = {name: value for name, value in status.items() if name not in records}
+    status |= {name: record.wire() for name, record in records.items() if record}
+    plan = Plan(status=status, requeue_after=_seconds_to_first([_raise_ends(wanted, now)], now))
+    return NodeGroupPlan(plan=plan, bounds=_bounds(group, wanted, group.status.node_resources))
+
+
+def _bounds(group: NodeGroup, wanted: Wanted, resources: Mapping[str, str]) -> Bounds | None:
     if wanted.wanted is None or not wanted.may_write:
-        return NodeGroupPlan(plan=plan)
-    return NodeGroupPlan(plan=plan, bounds=bounds_of(group, wanted.wanted, dict(demand.resources)))
+        return None
+    return bounds_of(group, wanted.wanted, dict(resources))
 
 
 def _wanted(group: NodeGroup, pool: PoolView | None, decided: Decided, now: datetime) -> Wanted:

@@ -5,13 +5,16 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-from objects import Object, make_node_group, make_object, make_settings, stamp
+from objects import Object, at, make_node_group, make_object, make_settings, stamp
 
+from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.controllers.dependents import Dependents
 from labfunctions_operator.controllers.nodegroups import NodeGroups
 from labfunctions_operator.controllers.pools import Pools
 from labfunctions_operator.controllers.world import World
+from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.demand import NodeGroupObserved
+from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, PoolView
 from labfunctions_operator.reconcile.plan import Key, Plan
 
 GROUP = Key("NodeGroup", "", "gpu")
@@ -84,11 +87,11 @@ def concerned(world: World, obj: Object, *, autoscaling: bool = True) -> list[Ke
     return Dependents(world, autoscaling=autoscaling).concerned(obj)
 
 
-def groups_of(world: World, executor: Any = None) -> NodeGroups:
+def groups_of(world: World, executor: Any = None, pools: Any = None) -> NodeGroups:
     return NodeGroups(
         client=cast(Any, None),
         world=world,
-        pools=Pools(lambda _: pytest.fail("no provider"), lambda _: None),
+        pools=pools or Pools(lambda _: pytest.fail("no provider"), lambda _: None),
         executor=executor,
         settings=make_settings(autoscaling={"enabled": True}),
     )
@@ -255,6 +258,45 @@ async def test_a_group_that_is_gone_gives_back_the_nodes_it_cordoned() -> None:
     await groups_of(world, recorder).leave(Key("NodeGroup", "", "old"))
     assert [m["metadata"]["name"] for m in recorder.applied] == ["mine"]
     assert "spec" not in recorder.applied[0], "the field is given up"
+
+
+class Follower:
+    """Takes the place of what talks to providers."""
+
+    def __init__(self) -> None:
+        self.told: list[Bounds | None] = []
+
+    def view(self, key: Key, group: NodeGroup) -> PoolView | None:
+        return PoolView(size=GroupSize(min=2, max=3)) if group.spec.provider.pool else None
+
+    def follow(self, key: Key, group: NodeGroup, wanted: Bounds | None) -> float | None:
+        self.told.append(wanted)
+        return 60.0
+
+
+@pytest.mark.parametrize("name", ["awsAutoScalingGroup", "static"])
+async def test_a_pool_is_followed_though_its_group_cannot_be_worked_with(name: str) -> None:
+    pool = {"name": "gpu", "region": "eu-west-1"} if name == "awsAutoScalingGroup" else {}
+    obj = group()
+    obj["spec"] |= {
+        "provider": {name: pool},
+        "warm": [{"schedule": "0 25 * * *", "duration": "1h", "min": 1}],
+    }
+    whose = {"pool": "awsAutoScalingGroup gpu eu-west-1"}
+    obj["status"] = {
+        "wanted": {"min": 2, "max": 3, "until": stamp(-1), **whose},
+        "written": {"min": 2, "max": 3},
+    }
+    follower = Follower()
+    groups = groups_of(world_of(obj), Recorder(), follower)
+    if name == "static":
+        with pytest.raises(InvalidSpec):
+            await groups.reconcile(GROUP, obj, at(0))
+        return
+    assert await groups.reconcile(GROUP, obj, at(0)) == 60.0
+    [told] = follower.told
+    assert told is not None
+    assert (told.min, told.max) == (0, 3)
 
 
 def test_a_new_image_wakes_the_groups_that_pull_it() -> None:

@@ -1,13 +1,21 @@
 """The bounds of a pool elsewhere: whose they are, and what becomes of a raise."""
 
+import json
 from typing import Any
 
 import pytest
+from crd_schema import status_errors
 from nodegroup_world import CLUSTER_API, REMOTE, REQUESTS, NodeGroupWorld
-from objects import NOW, make_settings, stamp
+from objects import NOW, at, make_settings, stamp
 
+from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.demand import NodeGroupObserved
-from labfunctions_operator.reconcile.nodegroup import reconcile_node_group
+from labfunctions_operator.reconcile.invalid import readable_group, refuse
+from labfunctions_operator.reconcile.nodegroup import (
+    NodeGroupPlan,
+    reconcile_node_group,
+    refuse_node_group,
+)
 from labfunctions_operator.reconcile.nodes import GroupSize
 
 HOUR = 3600
@@ -134,3 +142,61 @@ def test_what_was_raised_stays_on_record_while_nobody_may_undo_it() -> None:
     world.settle()
     assert world.pool is not None
     assert (world.pool.min, world.condition("Drifted")[0]) == (0, "False")
+
+
+# A spec that cannot be worked with.
+
+BAD_SCHEDULE = [{"schedule": "0 25 * * *", "duration": "1h", "min": 1}]
+
+
+def refused(world: NodeGroupWorld) -> NodeGroupPlan:
+    """What is done for a group that is refused; its status is written."""
+    group = readable_group(world.obj)
+    assert group is not None
+    status = refuse(world.obj, reason="InvalidSpec", message="x", now=NOW, final=True)
+    pool = world.observed().pool
+    assert pool is not None
+    decided = refuse_node_group(group, pool, status, at(world.seconds))
+    assert decided.plan.status is not None
+    assert status_errors("NodeGroup", decided.plan.status) == []
+    world.obj = {**world.obj, "status": json.loads(json.dumps(decided.plan.status))}
+    return decided
+
+
+def test_a_raise_ends_at_its_time_though_the_spec_cannot_be_worked_with() -> None:
+    world = raised()
+    world.edit(warm=BAD_SCHEDULE)
+    with pytest.raises(InvalidSpec):
+        assert world.group
+    decided = refused(world)
+    assert (decided.bounds, decided.plan.requeue_after) == (None, HOUR)
+    assert world.condition("Ready")[:2] == ("False", "InvalidSpec")
+    world.seconds = HOUR
+    bounds = refused(world).bounds
+    assert bounds is not None
+    assert (bounds.min, bounds.max, bounds.raised_until) == (0, 4, None)
+    assert bounds.template is not None
+    assert bounds.template.labels == {"pool": "gpu"}
+    world.pool = GroupSize(min=0, max=4, desired=1)
+    assert refused(world).bounds is None
+    assert "wanted" not in world.status
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_readable"),
+    [
+        ({"warm": BAD_SCHEDULE, "idle": {"after": "0s"}}, True),
+        ({"warm": [{**BAD_SCHEDULE[0], "schedule": "0 5 * * *", "min": 9}]}, True),
+        ({"labels": {}}, False),
+    ],
+    ids=["two fields", "together", "labels"],
+)
+def test_a_group_is_read_as_far_as_it_can_be(spec: Any, is_readable: bool) -> None:
+    world = raised()
+    world.edit(**spec)
+    group = readable_group(world.obj)
+    assert (group is not None) == is_readable
+    if group:
+        assert group.spec.observe_only
+        assert group.spec.idle.after == "10m"
+        assert group.status.wanted is not None
