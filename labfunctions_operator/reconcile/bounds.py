@@ -91,9 +91,14 @@ def end_raise(group: NodeGroup, view: PoolView, now: datetime) -> Wanted:
 
 
 def bounds_of(group: NodeGroup, wanted: Raise, resources: dict[str, str]) -> Bounds:
-    """Return what the provider is told, with the hints for autoscalers."""
+    """Return what the provider is told, with the hints for autoscalers.
+
+    Args:
+        group: The group.
+        wanted: The bounds.
+        resources: What its next node will offer.
+    """
     spec = group.spec
-    gpus = {spec.gpu.resource_name: str(spec.gpu.count)} if spec.gpu else {}
     return Bounds(
         min=wanted.min,
         max=wanted.max,
@@ -102,7 +107,7 @@ def bounds_of(group: NodeGroup, wanted: Raise, resources: dict[str, str]) -> Bou
         template=NodeTemplate(
             labels=dict(spec.labels),
             taints=tuple(spec.taints),
-            resources={**gpus, **resources},
+            resources=resources,
         ),
     )
 

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from labfunctions_operator.api import labels
+from labfunctions_operator.api.nodegroup import NodeGroupSpec
 from labfunctions_operator.api.quantity import parse_quantity
 from labfunctions_operator.api.times import parse_time
 from labfunctions_operator.reconcile.nodes import PoolView
@@ -63,6 +64,7 @@ class Demand:
         misfits: Runs that wait but are larger than any node of the group.
         leaving: Nodes that take no more pods and have no Run or build.
         resources: What a node of the group offers, as last seen.
+        coming: What the next node will offer, as far as that can be told.
         next_tick: When a Workflow's tick comes into sight.
     """
 
@@ -71,6 +73,7 @@ class Demand:
     misfits: int
     leaving: tuple[Object, ...]
     resources: Mapping[str, str]
+    coming: Mapping[str, str]
     next_tick: datetime | None
 
 
@@ -94,9 +97,10 @@ def demand_of(
     runs = _runs_by_node(seen.pods)
     leaving = [n for n in seen.nodes if is_cordoned(n) and not runs.get(_name(n))]
     staying = [n for n in seen.nodes if n not in leaving]
-    coming = {**devices, **{name: text for name, text in known.items() if "/" in name}}
-    offers = [_with_devices(node, offer(node), coming, now) for node in staying]
-    sizes = [*offers, *([known] if known else [])]
+    offers = [_joined(node, offer(node), coming_node(known, devices), now) for node in staying]
+    resources = _resources(staying, offers, known)
+    coming = coming_node(resources, devices)
+    sizes = [*offers, coming] if resources else offers
     fitting = [r for r in seen.waiting if not sizes or any(fits(r, size) for size in sizes)]
     nodes = [
         Node(
@@ -114,7 +118,8 @@ def demand_of(
         ready=sum(node.ready for node in nodes),
         misfits=len(seen.waiting) - len(fitting),
         leaving=tuple(leaving),
-        resources=_resources(staying, offers, known),
+        resources=resources,
+        coming=coming,
         next_tick=next_tick,
     )
 
@@ -157,12 +162,32 @@ def offer(node: Object) -> dict[str, str]:
     }
 
 
-def _with_devices(
-    node: Object, offered: Mapping[str, str], coming: Mapping[str, str], now: datetime
+def devices_of(spec: NodeGroupSpec) -> dict[str, str]:
+    """Return what devices each node of a group is said to have, at least."""
+    return {spec.gpu.resource_name: str(spec.gpu.count)} if spec.gpu else {}
+
+
+def coming_node(resources: Mapping[str, str], devices: Mapping[str, str]) -> dict[str, str]:
+    """Return what the next node offers: as others, but no fewer devices than said.
+
+    It may have more: what is said is what one Run gets.
+    """
+    more = {
+        name: text
+        for name, text in devices.items()
+        if (parse_quantity(resources.get(name, "0")) or 0) < (parse_quantity(text) or 0)
+    }
+    return {**resources, **more}
+
+
+def _joined(
+    node: Object, offered: dict[str, str], coming: Mapping[str, str], now: datetime
 ) -> dict[str, str]:
     """Add what a node will have that has just joined."""
     is_new = parse_time(node["metadata"]["creationTimestamp"]) + JOINING > now
-    return {**coming, **offered} if offered and is_new else dict(offered)
+    if not offered or not is_new:
+        return offered
+    return {**{name: text for name, text in coming.items() if "/" in name}, **offered}
 
 
 def _resources(

@@ -9,7 +9,12 @@ from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.times import parse_duration, parse_time
 from labfunctions_operator.reconcile.bounds import Wanted, bounds_of, end_raise, wanted_bounds
 from labfunctions_operator.reconcile.decision import Decided, decide
-from labfunctions_operator.reconcile.demand import NodeGroupObserved, demand_of
+from labfunctions_operator.reconcile.demand import (
+    NodeGroupObserved,
+    coming_node,
+    demand_of,
+    devices_of,
+)
 from labfunctions_operator.reconcile.nodegroup_status import (
     disabled_status,
     node_group_events,
@@ -41,11 +46,13 @@ def reconcile_node_group(
     """Decide what a NodeGroup needs, from what exists now."""
     if not settings.autoscaling.enabled:
         return NodeGroupPlan(plan=Plan(status=disabled_status(group, now).wire()))
-    ahead, gpu = group.spec.warm_ahead, group.spec.gpu
+    ahead = group.spec.warm_ahead
+    # Whoever gives a group other machines says so by an edit.
+    is_edited = group.metadata.generation != group.status.observed_generation
     demand = demand_of(
         seen,
-        known=group.status.node_resources,
-        devices={gpu.resource_name: str(gpu.count)} if gpu else {},
+        known={} if is_edited else group.status.node_resources,
+        devices=devices_of(group.spec),
         ahead=parse_duration(ahead) if ahead else None,
         now=now,
     )
@@ -70,7 +77,7 @@ def reconcile_node_group(
         events=node_group_events(group, status, decided),
         requeue_after=_seconds_to_first(waits, now),
     )
-    return NodeGroupPlan(plan=plan, bounds=_bounds(group, wanted, demand.resources))
+    return NodeGroupPlan(plan=plan, bounds=_bounds(group, wanted, demand.coming))
 
 
 def refuse_node_group(
@@ -89,7 +96,8 @@ def refuse_node_group(
     status = {name: value for name, value in status.items() if name not in records}
     status |= {name: record.wire() for name, record in records.items() if record}
     plan = Plan(status=status, requeue_after=_seconds_to_first([_raise_ends(wanted, now)], now))
-    return NodeGroupPlan(plan=plan, bounds=_bounds(group, wanted, group.status.node_resources))
+    coming = coming_node(group.status.node_resources, devices_of(group.spec))
+    return NodeGroupPlan(plan=plan, bounds=_bounds(group, wanted, coming))
 
 
 def _bounds(group: NodeGroup, wanted: Wanted, resources: Mapping[str, str]) -> Bounds | None:
