@@ -2,19 +2,20 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from labfunctions_operator.api import labels
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project
-from labfunctions_operator.api.times import parse_time
 from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.controllers.pools import Pools
 from labfunctions_operator.controllers.world import Object, World
 from labfunctions_operator.errors import InvalidSpec, NotFound
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.resources import PODS
+from labfunctions_operator.reconcile.ahead import tick_ahead
 from labfunctions_operator.reconcile.demand import NodeGroupObserved, requests_of
 from labfunctions_operator.reconcile.execution import find_runtime
 from labfunctions_operator.reconcile.invalid import readable_group, refuse
@@ -154,12 +155,13 @@ class NodeGroups:
 
     def _ticks(self, group: str) -> Iterable[datetime]:
         for workflow in self._world.workflows_of(group):
-            # Read from the stored object, whatever may be written there.
-            text = (workflow.get("status") or {}).get("nextScheduleTime")
-            try:
-                yield parse_time(str(text))
-            except ValueError:
-                continue
+            is_made = partial(self._has_run, workflow["metadata"]["namespace"])
+            tick = tick_ahead(workflow, self._world.live_runs_of(workflow), is_made)
+            if tick is not None:
+                yield tick
+
+    def _has_run(self, namespace: str, name: str) -> bool:
+        return self._world.get(Key("Run", namespace, name)) is not None
 
     def _images(self, group: str) -> list[str]:
         """Return the images of the group's Workflows, the one that is needed first in front."""

@@ -149,6 +149,12 @@ class World:
         found = self._scheduled(QUEUE, run.namespace, run.maker)
         return [r for r in found if r.owner == run.owner and r.name != run.name]
 
+    def live_runs_of(self, workflow: Object) -> list[ScheduledRun]:
+        """Return the live Runs of a Workflow's schedule."""
+        metadata = workflow["metadata"]
+        found = self._scheduled(QUEUE, metadata["namespace"], metadata["name"])
+        return [run for run in found if run.owner == metadata["uid"]]
+
     def last_end(self, namespace: str, workflow: str) -> Phase | None:
         """Return how the last Run of a Workflow ended, unless by being cancelled.
 

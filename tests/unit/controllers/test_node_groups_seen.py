@@ -1,13 +1,14 @@
 """What of the caches counts for a NodeGroup, and whom a change concerns."""
 
 import itertools
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
 from objects import Object, at, make_node_group, make_object, make_settings, stamp
 
 from labfunctions_operator.api.nodegroup import NodeGroup
+from labfunctions_operator.api.times import rfc3339
 from labfunctions_operator.controllers.dependents import Dependents
 from labfunctions_operator.controllers.nodegroups import NodeGroups
 from labfunctions_operator.controllers.pools import Pools
@@ -187,15 +188,59 @@ async def test_the_last_end_on_a_node_is_that_of_any_attempt() -> None:
     assert (await observe(world)).ends == {"n": stamp(50)}
 
 
-async def test_ticks_are_read_from_whatever_a_workflow_says() -> None:
-    for said, expected in (
-        ("2026-01-01T13:00:00Z", [datetime(2026, 1, 1, 13, tzinfo=UTC)]),
-        ("tomorrow", []),
-        (None, []),
-    ):
-        status = {"nextScheduleTime": said} if said else {}
-        obj = {**workflow(nodeGroup="gpu"), "status": status}
-        assert list((await observe(world_of(obj))).ticks) == expected
+def not_ready(reason: str) -> Object:
+    condition = {"type": "Ready", "status": "False", "reason": reason, "message": ""}
+    return {"conditions": [{"type": "Scheduled", "reason": "Active"}, condition]}
+
+
+TICK = datetime(2026, 1, 1, 13, tzinfo=UTC)
+READY = [{"type": "Scheduled", "status": "True"}, {"type": "Ready", "status": "True"}]
+
+
+async def ticks(said: Any, *runs: Object, conditions: Any = READY, **spec: Any) -> list[datetime]:
+    """When a Workflow is seen to run next."""
+    status = {"conditions": conditions, **({"nextScheduleTime": said} if said else {})}
+    obj = workflow(nodeGroup="gpu", status=status, **spec)
+    for made in runs:
+        made["metadata"]["ownerReferences"][0]["uid"] = obj["metadata"]["uid"]
+    return list((await observe(world_of(obj, *runs))).ticks)
+
+
+def tick_run(tick: datetime, phase: str | None = None) -> Object:
+    """The Run that the Workflow's schedule makes for a tick."""
+    obj = run(f"report-{int(tick.timestamp()) // 60}", status={"phase": phase} if phase else {})
+    obj["metadata"]["annotations"] = {"labfunctions.io/scheduled-at": rfc3339(tick)}
+    owner = {"kind": "Workflow", "name": "report", "controller": True}
+    obj["metadata"]["ownerReferences"] = [owner]
+    return obj
+
+
+@pytest.mark.parametrize("said", ["tomorrow", None, 7, "0001-01-01T00:00:00+23:59"])
+async def test_a_tick_may_be_anything(said: Any) -> None:
+    assert await ticks(said) == []
+
+
+@pytest.mark.parametrize("phase", [None, "Succeeded"])
+async def test_a_tick_that_has_its_run_is_not_ahead(phase: str | None) -> None:
+    assert await ticks(rfc3339(TICK)) == [TICK]
+    assert await ticks(rfc3339(TICK), tick_run(TICK, phase)) == []
+
+
+@pytest.mark.parametrize("conditions", [[], not_ready("ProjectNotReady")["conditions"], 7])
+async def test_a_tick_of_a_workflow_that_cannot_start_needs_no_node(conditions: Any) -> None:
+    assert await ticks(rfc3339(TICK), conditions=conditions) == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "counts"), [("Allow", True), ("Replace", True), ("Forbid", False), ("Queue", False)]
+)
+async def test_a_tick_that_waits_for_a_run_before_it_needs_no_node(
+    policy: str, counts: bool
+) -> None:
+    before = TICK - timedelta(hours=1)
+    for phase, expected in (("Running", counts), ("Succeeded", True)):
+        seen = await ticks(rfc3339(TICK), tick_run(before, phase), concurrencyPolicy=policy)
+        assert bool(seen) == expected
 
 
 async def test_images_are_those_of_its_workflows_the_next_tick_first() -> None:
@@ -307,11 +352,6 @@ def test_a_new_image_wakes_the_groups_that_pull_it() -> None:
 def test_other_nodes_wake_nobody() -> None:
     node = plain("Node", "n", {}, {"pool": "gpu", "zone": "b"})
     assert concerned(world_of(group()), node) == []
-
-
-def not_ready(reason: str) -> Object:
-    condition = {"type": "Ready", "status": "False", "reason": reason, "message": ""}
-    return {"conditions": [{"type": "Scheduled", "reason": "Active"}, condition]}
 
 
 def test_a_group_that_appears_or_goes_wakes_the_workflows_that_name_it() -> None:
