@@ -35,7 +35,8 @@ class _Pool:
     Attributes:
         group: As it was followed last.
         provider: None until it is asked for the first time.
-        told: What it has confirmed in this process.
+        told: What it has confirmed in this process, and still shows.
+        confirmed: What it showed then.
         wanted: What it is to be told, and may have been by another process.
         due: When it is looked at next.
         failures: Looks that failed, in a row.
@@ -48,6 +49,7 @@ class _Pool:
     provider: NodeProvider | None = None
     view: PoolView = field(default_factory=PoolView)
     told: Bounds | None = None
+    confirmed: GroupSize | None = None
     wanted: Bounds | None = None
     due: float = 0.0
     failures: int = 0
@@ -194,15 +196,16 @@ class Pools:
             return seen
         # What was decided on is what is compared with: a newer state needs a newer decision.
         known = pool.view.size
-        if known is None or (known.min, known.max) != (seen.min, seen.max):
+        if known is None or not _shows_same(known, seen):
             raise Drifted("the pool has changed since it was last read")
         return await pool.provider.write(bounds, seen)
 
     def _succeed(self, pool: _Pool, size: GroupSize, bounds: Bounds | None) -> None:
-        told = bounds or pool.told
+        if bounds is not None:
+            pool.told, pool.confirmed = bounds, size
         # What somebody undid, or a provider has lost, is to be told again.
-        is_there = told is not None and (told.min, told.max) == (size.min, size.max)
-        pool.told = told if is_there else None
+        if pool.confirmed is None or not _shows_same(pool.confirmed, size):
+            pool.told = None
         pool.failures = 0
         pool.due = self._clock() + READ_INTERVAL
         if bounds is not None:
@@ -275,6 +278,11 @@ def _problem(error: Exception) -> Problem:
 def _is_same(one: NodeGroup, other: NodeGroup) -> bool:
     """Whether two versions of a group have the same pool."""
     return (one.metadata.uid, one.spec.provider) == (other.metadata.uid, other.spec.provider)
+
+
+def _shows_same(one: GroupSize, other: GroupSize) -> bool:
+    """Whether all that we write is the same; how many nodes are asked for is the autoscaler's."""
+    return (one.min, one.max, dict(one.tags)) == (other.min, other.max, dict(other.tags))
 
 
 async def _close(pool: _Pool) -> None:

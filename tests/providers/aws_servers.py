@@ -268,6 +268,15 @@ class Account:
     def tags(self, name: str) -> dict[str, str]:
         return {tag["Key"]: tag["Value"] for tag in self.group(name)["Tags"]}
 
+    def tag(self, name: str, key: str, value: str) -> None:
+        of_group = {"ResourceId": name, "ResourceType": "auto-scaling-group"}
+        tag = {**of_group, "Key": key, "Value": value, "PropagateAtLaunch": False}
+        self.autoscaling.create_or_update_tags(Tags=[tag])
+
+    def untag(self, name: str, key: str) -> None:
+        of_group = {"ResourceId": name, "ResourceType": "auto-scaling-group"}
+        self.autoscaling.delete_tags(Tags=[{**of_group, "Key": key}])
+
     def scaling(self, cluster: str, name: str) -> dict[str, int]:
         found = self.eks.describe_nodegroup(clusterName=cluster, nodegroupName=name)
         scaling: dict[str, int] = found["nodegroup"]["scalingConfig"]

@@ -8,6 +8,7 @@ import pytest
 from labfunctions_operator.api.nodegroup import Taint
 from labfunctions_operator.errors import Denied, Drifted, InvalidSpec, NotFound, Transient
 from labfunctions_operator.providers.nodes.asg import AutoScalingGroup
+from labfunctions_operator.providers.nodes.hints import HINTS, asg_tags
 from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, NodeTemplate
 from tests.providers.aws_servers import REGION, Account, Front
 
@@ -62,6 +63,7 @@ async def test_bounds_and_hints_are_written_once(
         f"{HINT}/resources/nvidia.com/gpu": "1",
         f"{HINT}/autoscaling-options/scaledownunneededtime": "600s",
         RAISED: UNTIL,
+        HINTS: asg_tags(bounds)[HINTS],
     }
     assert written == await pool.read()
     assert "DesiredCapacity" not in "".join(front.sent)
@@ -89,8 +91,7 @@ async def _change_bounds(account: Account, name: str) -> None:
 
 
 async def _end_the_raise(account: Account, name: str) -> None:
-    tag = {"ResourceId": name, "ResourceType": "auto-scaling-group", "Key": RAISED}
-    account.autoscaling.delete_tags(Tags=[tag])
+    account.untag(name, RAISED)
 
 
 @pytest.mark.parametrize("change", [_change_bounds, _end_the_raise])
@@ -109,6 +110,24 @@ async def test_what_someone_else_changed_is_left_alone(
         await pool.write(Bounds(min=1, max=5), seen)
 
     assert front.writes == []
+
+
+async def test_a_hint_that_someone_else_changed_is_theirs(
+    pool: AutoScalingGroup, name: str, account: Account, front: Front
+) -> None:
+    account.add_group(name)
+    idle = f"{HINT}/autoscaling-options/scaledownunneededtime"
+    await pool.write(Bounds(min=0, max=5, idle_seconds=600), await pool.read())
+    account.tag(name, idle, "90s")
+    front.forget()
+
+    await pool.write(Bounds(min=1, max=5, idle_seconds=600), await pool.read())
+
+    assert front.writes == ["UpdateAutoScalingGroup"]
+    assert account.tags(name)[idle] == "90s"
+
+    await pool.write(Bounds(min=1, max=5, idle_seconds=300), await pool.read())
+    assert account.tags(name)[idle] == "300s"
 
 
 async def test_the_autoscaler_moves_desired_freely(
@@ -200,5 +219,5 @@ async def test_a_label_without_a_value_stays_as_it_is(
     front.forget()
     await pool.write(bounds, await pool.read())
 
-    assert account.tags(name) == {f"{HINT}/label/spot": ""}
+    assert account.tags(name)[f"{HINT}/label/spot"] == ""
     assert front.writes == []

@@ -9,6 +9,7 @@ import pytest
 from labfunctions_operator.api.nodegroup import Taint
 from labfunctions_operator.errors import Denied, Drifted, InvalidSpec, NotFound, Transient
 from labfunctions_operator.providers.nodes.eks import EksNodegroup
+from labfunctions_operator.providers.nodes.hints import HINTS, asg_tags
 from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, NodeTemplate
 from tests.providers.aws_servers import REGION, Account, Front
 
@@ -68,6 +69,7 @@ async def test_bounds_go_to_eks_and_hints_to_the_group_behind(
         f"{HINT}/taint/gpu": ":NoSchedule",
         f"{HINT}/resources/nvidia.com/gpu": "1",
         RAISED: UNTIL,
+        HINTS: asg_tags(bounds)[HINTS],
     }
     assert "desiredSize" not in "".join(front.sent)
     assert written == await pool.read()

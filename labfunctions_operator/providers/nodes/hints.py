@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from labfunctions_operator.api.labels import BOUNDS_ANNOTATION, GROUP
+from labfunctions_operator.desired.names import digest
 from labfunctions_operator.errors import Drifted, InvalidSpec
 from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, NodeTemplate
 
 RAISED_UNTIL = f"{GROUP}/raised-until"
 """Tag or annotation: when `min` falls back to the group's own, RFC 3339."""
+HINTS = f"{GROUP}/hints"
+"""Tag: which hints were written last, as a digest."""
 ADOPTED = BOUNDS_ANNOTATION
 """Annotation: the bounds are ours; whoever takes them over after that keeps them."""
 
@@ -84,15 +87,22 @@ def asg_tags(bounds: Bounds) -> dict[str, str]:
     if bounds.idle_seconds is not None:
         option = f"{_TAG}/autoscaling-options/scaledownunneededtime"
         tags[option] = f"{bounds.idle_seconds}s"
+    notes = {HINTS: digest(tags)[:16]} if tags else {}
     if bounds.raised_until is not None:
-        tags[RAISED_UNTIL] = bounds.raised_until
-    return tags
+        notes[RAISED_UNTIL] = bounds.raised_until
+    return tags | notes
 
 
 def tag_change(wanted: Mapping[str, str], current: Mapping[str, str]) -> TagChange:
-    """Return what to write; hints that are no longer wanted stay, as they may be someone else's."""
+    """Return what to write.
+
+    A hint that differs from one of these very hints that was written before is someone else's, who
+    keeps it; hints that are no longer wanted stay, as they may be someone else's, too.
+    """
+    were_written = HINTS in wanted and current.get(HINTS) == wanted[HINTS]
+    kept = current.keys() - own_notes(current).keys() if were_written else set()
     return TagChange(
-        put={key: value for key, value in sorted(wanted.items()) if current.get(key) != value},
+        put={k: v for k, v in sorted(wanted.items()) if current.get(k) != v and k not in kept},
         delete=tuple(sorted(own_notes(current).keys() - wanted.keys())),
     )
 

@@ -154,6 +154,30 @@ async def test_what_a_provider_has_lost_is_told_again(bench: Bench) -> None:
     assert (await bench.follow(bounds())).size == GroupSize(min=2, max=4, desired=0)
 
 
+@pytest.mark.parametrize("tags", [{}, {RAISED_UNTIL: "2030-01-01T00:00:00Z"}])
+async def test_a_note_that_somebody_changed_is_written_again(
+    bench: Bench, tags: dict[str, str]
+) -> None:
+    wanted = bounds(raised_until="2026-01-01T00:00:00Z")
+    await bench.follow()
+    written = (await bench.follow(wanted)).size
+    bench.provider.size = GroupSize(min=2, max=4, desired=0, tags=tags)
+    bench.clock[0] = module.READ_INTERVAL
+    await bench.follow(wanted)
+    assert (await bench.follow(wanted)).size == written
+
+
+async def test_a_note_that_somebody_changed_before_a_write_is_looked_at_first(
+    bench: Bench,
+) -> None:
+    await bench.follow()
+    await bench.follow(bounds(raised_until="2026-01-01T00:00:00Z"))
+    theirs = bench.provider.size = GroupSize(min=2, max=4, desired=0)
+    bench.clock[0] = module.WRITE_INTERVAL
+    assert await bench.follow(bounds(3)) == PoolView()
+    assert bench.provider.size == theirs
+
+
 async def test_a_slow_provider_keeps_nobody_waiting(bench: Bench) -> None:
     await bench.follow()
     bench.provider.gate = asyncio.Event()

@@ -74,7 +74,10 @@ def bounds(template: NodeTemplate | None = None, **changes: object) -> Bounds:
     ],
 )
 def test_tags_of_an_auto_scaling_group(wanted: Bounds, tags: Mapping[str, str]) -> None:
-    assert asg_tags(wanted) == tags
+    told = asg_tags(wanted)
+    note = told.pop("labfunctions.io/hints", None)
+    assert told == tags
+    assert (note is not None) == bool(tags.keys() - {RAISED})
 
 
 @pytest.mark.parametrize(
@@ -148,6 +151,29 @@ def test_tags_that_have_to_change(
 ) -> None:
     change = tag_change({"a": "1", RAISED: UNTIL}, current)
     assert (change.put, change.delete) == (put, delete)
+
+
+HINTED = bounds(NodeTemplate(labels={"a": "1", "b": "1"}), raised_until=UNTIL)
+A, B = f"{TAG}/label/a", f"{TAG}/label/b"
+
+
+def changed(*, before: Bounds, **tags: str | None) -> Mapping[str, str]:
+    """What is written onto tags that were as told once, and were then changed by somebody."""
+    names = {"a": A, "b": B, "raised": RAISED}
+    current = asg_tags(before) | {names[k]: v for k, v in tags.items() if v is not None}
+    for name in (names[k] for k, v in tags.items() if v is None):
+        del current[name]
+    return tag_change(asg_tags(HINTED), current).put
+
+
+def test_a_hint_that_somebody_changed_is_theirs_until_ours_change() -> None:
+    assert changed(before=HINTED) == {}
+    assert changed(before=HINTED, a="theirs") == {}
+    assert changed(before=HINTED, a="theirs", raised="later") == {RAISED: UNTIL}
+    assert changed(before=HINTED, a="theirs", b=None) == {B: "1"}, "one that is missing"
+    other = bounds(NodeTemplate(labels={"a": "1", "b": "2"}), raised_until=UNTIL)
+    put = changed(before=other, a="theirs")
+    assert put.keys() == {A, B, "labfunctions.io/hints"}
 
 
 TAGS = st.dictionaries(
