@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 Factory = Callable[[NodeGroup], NodeProvider | None]
 
 READ_INTERVAL = 60.0
+CHANGING_INTERVAL = 15.0
 WRITE_INTERVAL = 5.0
 # Of a look and a write together; each call of a provider has a timeout of its own below it.
 CALL_TIMEOUT = 90.0
@@ -160,18 +161,19 @@ class Pools:
         successor = self._pools.get(key)
         if successor and successor.group.spec.provider == pool.group.spec.provider:
             return  # the group was made anew: the pool is taken over as it is
-        if pool.provider is None:
-            pool.provider = self._make(pool.group)
-        assert pool.provider is not None
         told = [bounds for bounds in (pool.told, pool.wanted) if bounds]
-        if await lower_raise(pool.provider, told, pool.group.spec.min):
+        if await lower_raise(self._provider_of(pool), told, pool.group.spec.min):
             logger.info("lowered the pool of NodeGroup %s, which is gone", key.name)
 
     async def _call(self, key: Key, pool: _Pool, bounds: Bounds | None) -> None:
         before = pool.view
         try:
             async with asyncio.timeout(CALL_TIMEOUT):
-                size = await self._ask(key, pool, bounds)
+                size = await self._read(key, pool)
+                if size.is_changing:
+                    bounds = None
+                if bounds is not None:
+                    size = await self._write(pool, bounds, size)
             self._succeed(pool, size, bounds)
         except Exception as error:
             if bounds is None:
@@ -184,33 +186,35 @@ class Pools:
         if self._pools.get(key) is pool and pool.view != before:
             self._on_news(key)
 
-    async def _ask(self, key: Key, pool: _Pool, bounds: Bounds | None) -> GroupSize:
+    async def _read(self, key: Key, pool: _Pool) -> GroupSize:
         if lock := self._leaving.get(key):
             async with lock:
                 pass  # it may be this very pool that an earlier group of that name lowers
-        if pool.provider is None:
-            pool.provider = self._make(pool.group)
-        assert pool.provider is not None
-        seen = await pool.provider.read()
-        if bounds is None:
-            return seen
+        return await self._provider_of(pool).read()
+
+    async def _write(self, pool: _Pool, bounds: Bounds, seen: GroupSize) -> GroupSize:
         # What was decided on is what is compared with: a newer state needs a newer decision.
         known = pool.view.size
         if known is None or not _shows_same(known, seen):
             raise Drifted("the pool has changed since it was last read")
-        return await pool.provider.write(bounds, seen)
+        return await self._provider_of(pool).write(bounds, seen)
+
+    def _provider_of(self, pool: _Pool) -> NodeProvider:
+        if pool.provider is None:
+            pool.provider = self._make(pool.group)
+        assert pool.provider is not None
+        return pool.provider
 
     def _succeed(self, pool: _Pool, size: GroupSize, bounds: Bounds | None) -> None:
         if bounds is not None:
             pool.told, pool.confirmed = bounds, size
-        # What somebody undid, or a provider has lost, is to be told again.
-        if pool.confirmed is None or not _shows_same(pool.confirmed, size):
-            pool.told = None
-        pool.failures = 0
-        pool.due = self._clock() + READ_INTERVAL
-        if bounds is not None:
             pool.refusals, pool.refusal = 0, None
             pool.write_due = self._clock() + WRITE_INTERVAL
+        # What somebody undid, or a provider has lost, is to be told again.
+        elif pool.confirmed and not size.is_changing and not _shows_same(pool.confirmed, size):
+            pool.told = None
+        pool.failures = 0
+        pool.due = self._clock() + (CHANGING_INTERVAL if size.is_changing else READ_INTERVAL)
         pool.view = PoolView(size=size, problem=pool.refusal)
 
     def _fail(self, key: Key, pool: _Pool, error: Exception) -> None:

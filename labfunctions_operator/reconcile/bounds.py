@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from labfunctions_operator.api.labels import BOUNDS_ANNOTATION
 from labfunctions_operator.api.nodegroup import NodeGroup, Provider, Raise
 from labfunctions_operator.api.times import parse_duration, parse_time, rfc3339
-from labfunctions_operator.reconcile.nodes import Bounds, NodeTemplate, PoolView
+from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, NodeTemplate, PoolView
 from labfunctions_operator.reconcile.plan import Problem
 from labfunctions_operator.reconcile.warm import Floor
 
@@ -53,18 +53,19 @@ def wanted_bounds(
     if group.spec.observe_only:
         return end_raise(group, view, now)
     before = _on_record(group)
-    if view.size is None or view.is_writing:
+    pool = view.settled
+    if pool is None:
         return replace(before, problem=view.problem)
-    shown = Raise(min=view.size.min, max=view.size.max)
+    shown = Raise(min=pool.min, max=pool.max)
     target = Raise(
         min=desired,
-        max=max(group.spec.max, size, view.size.desired or 0),
+        max=max(group.spec.max, size, pool.desired or 0),
         until=_until(group, before.wanted, desired, floor, now),
         pool=group.spec.provider.pool,
         generation=group.metadata.generation,
     )
     drift = _drift(shown, group, before, target)
-    if drift and not _is_handed_back(group, before, view):
+    if drift and not _is_handed_back(group, before, pool):
         return replace(before, problem=drift)
     return Wanted(wanted=target, written=shown, problem=view.problem, may_write=True)
 
@@ -78,9 +79,10 @@ def end_raise(group: NodeGroup, view: PoolView, now: datetime) -> Wanted:
     raised, written = before.wanted, before.written
     if raised is None or written is None:
         return Wanted(problem=view.problem)
-    if view.size is None or view.is_writing:
+    pool = view.settled
+    if pool is None:
         return replace(before, problem=view.problem)
-    shown = Raise(min=view.size.min, max=view.size.max)
+    shown = Raise(min=pool.min, max=pool.max)
     is_ours = shown.min in (raised.min, written.min) and (raised.until or raised.min < shown.min)
     if not is_ours or shown.min <= group.spec.min:
         return Wanted(problem=view.problem)
@@ -132,15 +134,14 @@ def _drift(shown: Raise, group: NodeGroup, before: Wanted, target: Raise) -> Pro
     )
 
 
-def _is_handed_back(group: NodeGroup, before: Wanted, view: PoolView) -> bool:
+def _is_handed_back(group: NodeGroup, before: Wanted, pool: GroupSize) -> bool:
     """Whether somebody has said that the operator may write the bounds again.
 
     An edit counts until it has come to the pool, however long that is unknown.
     """
     if before.wanted and before.wanted.generation != group.metadata.generation:
         return True
-    tags = view.size.tags if view.size else {}
-    return group.spec.provider.cluster_api is not None and BOUNDS_ANNOTATION not in tags
+    return group.spec.provider.cluster_api is not None and BOUNDS_ANNOTATION not in pool.tags
 
 
 def _way_back(provider: Provider) -> str:

@@ -70,8 +70,8 @@ def _bounds(
     group: NodeGroup, pool: PoolView | None, decided: Decided, wanted: Wanted
 ) -> GroupSize | Raise:
     """Return what is asked for; of a pool that is left as it is, what it has."""
-    if pool and pool.size and not pool.is_writing and not wanted.may_write:
-        return pool.size
+    if pool and pool.settled and not wanted.may_write:
+        return pool.settled
     return wanted.wanted or Raise(min=decided.size.floor.min, max=group.spec.max)
 
 

@@ -32,12 +32,14 @@ class GroupSize:
         max: The most nodes an autoscaler may ask for there.
         desired: How many nodes are asked for now; None where the provider does not know.
         tags: The operator's own notes kept at the provider, such as the expiry of a raise.
+        is_changing: Whether an update is under way: until its end the bounds may be the old ones.
     """
 
     min: int
     max: int
     desired: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    is_changing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,3 +75,9 @@ class PoolView:
     size: GroupSize | None = None
     problem: Problem | None = None
     is_writing: bool = False
+
+    @property
+    def settled(self) -> GroupSize | None:
+        """The size that can be decided on, if there is one."""
+        is_certain = self.size is not None and not self.is_writing and not self.size.is_changing
+        return self.size if is_certain else None

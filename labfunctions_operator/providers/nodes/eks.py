@@ -45,14 +45,19 @@ class EksNodegroup:
         self._update: str | None = None
 
     async def read(self) -> GroupSize:
-        """Return the node group as it is, once what we changed before has come true."""
-        await self._finish_update()
+        """Return the node group as it is, and whether an update of it is under way.
+
+        It may be one that an earlier process began.
+        """
+        is_ours = await self._is_updating()
         nodegroup = await self._describe()
-        return _size_of(nodegroup, await self._group_behind(nodegroup))
+        size = _size_of(nodegroup, await self._group_behind(nodegroup))
+        return replace(size, is_changing=is_ours or nodegroup["status"] == "UPDATING")
 
     async def write(self, bounds: Bounds, seen: GroupSize) -> GroupSize:
         """Set the bounds and the tags that differ; EKS makes the bounds true after the call."""
-        await self._finish_update()
+        if await self._is_updating():
+            raise Transient(f"the {self._what} is still being updated")
         nodegroup = await self._describe()
         group = await self._group_behind(nodegroup)
         now = _size_of(nodegroup, group)
@@ -71,6 +76,7 @@ class EksNodegroup:
             max=bounds.max,
             desired=max(now.desired or 0, bounds.min),
             tags=own_notes(wanted),
+            is_changing=self._update is not None,
         )
 
     async def close(self) -> None:
@@ -104,10 +110,10 @@ class EksNodegroup:
         answer = await self._eks.call("update_nodegroup_config", **self._of, scalingConfig=scaling)
         self._judge(answer["update"])
 
-    async def _finish_update(self) -> None:
-        """See to the end of the update that we began; until then EKS shows what was before."""
+    async def _is_updating(self) -> bool:
+        """Whether the update that we began is under way; raise why if it ended without success."""
         if self._update is None:
-            return
+            return False
         answer = await self._eks.call(
             "describe_update",
             name=self._of["clusterName"],
@@ -115,8 +121,7 @@ class EksNodegroup:
             updateId=self._update,
         )
         self._judge(answer["update"])
-        if self._update is not None:
-            raise Transient(f"the {self._what} is still being updated")
+        return self._update is not None
 
     def _judge(self, update: Mapping[str, Any]) -> None:
         self._update = update["id"] if update["status"] == "InProgress" else None

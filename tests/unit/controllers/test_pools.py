@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -152,6 +152,31 @@ async def test_what_a_provider_has_lost_is_told_again(bench: Bench) -> None:
     bench.clock[0] = module.READ_INTERVAL
     await bench.follow(bounds())
     assert (await bench.follow(bounds())).size == GroupSize(min=2, max=4, desired=0)
+
+
+async def test_nothing_is_written_while_a_pool_is_changing(bench: Bench) -> None:
+    await bench.follow()
+    before, changing = bench.provider.size, GroupSize(min=0, max=4, desired=0, is_changing=True)
+    bench.provider.size = changing
+    assert await bench.follow(bounds()) == PoolView(size=changing)
+    assert bench.writes == []
+    assert bench.pools.follow(KEY, GROUP, None) == module.CHANGING_INTERVAL
+    bench.clock[0] = module.CHANGING_INTERVAL
+    bench.provider.size = before
+    assert await bench.follow() == PoolView(size=before)
+    assert (await bench.follow(bounds())).problem is None
+    assert bench.provider.size.min == 2
+
+
+async def test_what_came_of_a_write_is_known_at_the_end_of_the_change(bench: Bench) -> None:
+    await bench.follow()
+    await bench.follow(bounds())
+    before = GroupSize(min=0, max=4, desired=0)
+    for size, writes in ((replace(before, is_changing=True), 1), (before, 1), (before, 2)):
+        bench.provider.size = size
+        bench.clock[0] += module.READ_INTERVAL
+        await bench.follow(bounds())
+        assert bench.provider.calls.count("write") == writes
 
 
 @pytest.mark.parametrize("tags", [{}, {RAISED_UNTIL: "2030-01-01T00:00:00Z"}])

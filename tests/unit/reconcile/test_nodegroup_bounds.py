@@ -1,6 +1,7 @@
 """The bounds of a pool elsewhere: whose they are, and what becomes of a raise."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,6 +55,27 @@ def test_an_edit_while_the_pool_is_unknown_takes_it_over_once_it_is_known(drifts
     world.settle()
     assert world.condition("Drifted")[0] == "False"
     assert (world.pool.min, world.pool.max) == (0, 5)
+
+
+@pytest.mark.parametrize("ends_with", [1, 0], ids=["it succeeds", "it fails"])
+def test_what_a_pool_shows_while_it_is_changing_is_not_decided_on(ends_with: int) -> None:
+    world = NodeGroupWorld(provider=EKS)
+    world.settle()
+    before = world.pool
+    assert before is not None
+    world.waiting = {"run": dict(REQUESTS)}
+    world.step()
+    world.pool = replace(before, is_changing=True)
+    world.waiting["another"] = dict(REQUESTS)
+    world.settle()
+    assert world.pool == replace(before, is_changing=True)
+    assert (world.wanted["min"], world.status["min"]) == (1, 1), "what was begun is on record"
+    assert world.condition("Ready")[0] == "True"
+    world.pool = replace(before, min=ends_with)
+    world.settle()
+    assert world.condition("Drifted")[0] == "False"
+    world.wait(60)
+    assert world.pool.min == 2
 
 
 # A group that only observes.
