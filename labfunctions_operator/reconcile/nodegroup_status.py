@@ -19,7 +19,10 @@ READY = "Ready"
 SCALING_ACTIVE = "ScalingActive"
 AT_LIMIT = "AtLimit"
 STALLED = "Stalled"
+_ACTIVE = "Active"
 _OBSERVES = "ObserveOnly"
+_READING = "Reading"
+_DISABLED = "AutoscalingDisabled"
 
 
 class _Fact(NamedTuple):
@@ -72,6 +75,10 @@ def _bounds(
     """Return what is asked for; of a pool that is left as it is, what it has."""
     if pool and pool.settled and not wanted.may_write:
         return pool.settled
+    status = group.status
+    is_said = status.observed_generation == group.metadata.generation
+    if pool and not pool.settled and is_said and status.min is not None and status.max is not None:
+        return Raise(min=status.min, max=status.max)
     return wanted.wanted or Raise(min=decided.size.floor.min, max=group.spec.max)
 
 
@@ -79,8 +86,8 @@ def disabled_status(group: NodeGroup, now: datetime) -> NodeGroupStatus:
     """Say that Runs are placed by the group, and that nobody sizes it."""
     message = "Runs go to these nodes; autoscaling.enabled of the chart would size the group"
     facts = [
-        _Fact(READY, True, "AutoscalingDisabled", message),
-        _Fact(SCALING_ACTIVE, False, "AutoscalingDisabled", message),
+        _Fact(READY, True, _DISABLED, message),
+        _Fact(SCALING_ACTIVE, False, _DISABLED, message),
     ]
     return NodeGroupStatus(
         observed_generation=group.metadata.generation,
@@ -107,14 +114,15 @@ def _with_facts(group: NodeGroup, facts: Sequence[_Fact], now: datetime) -> list
 def _facts(
     group: NodeGroup, pool: PoolView | None, decided: Decided, wanted: Wanted
 ) -> list[_Fact]:
-    problem = _problem(pool, decided, wanted)
-    unread = pool is not None and pool.size is None and problem is None
+    problem, unread = _problem(pool, decided, wanted), False
+    if problem is None and pool is not None and pool.size is None:
+        problem, unread = _said_before(group)
     says = _explain(group, decided.demand, decided.size, decided.desired, decided.surplus)
     ready = _Fact(READY, True, "Ready", says)
     if problem:
         ready = _Fact(READY, False, problem.reason, f"{problem.message}; {says}")
     elif unread:
-        ready = _Fact(READY, None, "Reading", says)
+        ready = _Fact(READY, None, _READING, says)
     elif group.spec.observe_only:
         ready = _Fact(READY, True, _OBSERVES, says)
     drifted = _Fact(DRIFTED, False, "AsWritten", "")
@@ -130,6 +138,18 @@ def _facts(
     return [ready, _active(group, problem, unread=unread), limited, drifted, stalled]
 
 
+def _said_before(group: NodeGroup) -> tuple[Problem | None, bool]:
+    """Return what was said of a pool that is not read yet, and whether that is nothing."""
+    before = find_condition(group.status.conditions, SCALING_ACTIVE)
+    if before is None or before.observed_generation != group.metadata.generation:
+        return None, True
+    if before.reason in (_ACTIVE, _OBSERVES):
+        return None, False
+    if before.reason in (_READING, STALLED, _DISABLED):
+        return None, True
+    return Problem(reason=before.reason, message=before.message), False
+
+
 def _active(group: NodeGroup, problem: Problem | None, *, unread: bool) -> _Fact:
     if problem:
         return _Fact(SCALING_ACTIVE, False, problem.reason, problem.message)
@@ -138,8 +158,8 @@ def _active(group: NodeGroup, problem: Problem | None, *, unread: bool) -> _Fact
         return _Fact(SCALING_ACTIVE, False, _OBSERVES, message)
     if unread:
         message = "waiting for the provider's first answer"
-        return _Fact(SCALING_ACTIVE, False, "Reading", message)
-    return _Fact(SCALING_ACTIVE, True, "Active", "")
+        return _Fact(SCALING_ACTIVE, False, _READING, message)
+    return _Fact(SCALING_ACTIVE, True, _ACTIVE, "")
 
 
 def _problem(pool: PoolView | None, decided: Decided, wanted: Wanted) -> Problem | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from crd_schema import status_errors
-from nodegroup_world import CLUSTER_API, REMOTE, REQUESTS, NodeGroupWorld
+from nodegroup_world import CLUSTER_API, REMOTE, REQUESTS, SETTINGS, NodeGroupWorld
 from objects import NOW, at, make_settings, stamp
 
 from labfunctions_operator.errors import InvalidSpec
@@ -17,7 +17,8 @@ from labfunctions_operator.reconcile.nodegroup import (
     reconcile_node_group,
     refuse_node_group,
 )
-from labfunctions_operator.reconcile.nodes import GroupSize
+from labfunctions_operator.reconcile.nodes import GroupSize, PoolView
+from labfunctions_operator.reconcile.plan import Problem
 
 HOUR = 3600
 OTHER = {"awsAutoScalingGroup": {"name": "other", "region": "eu-west-1"}}
@@ -222,3 +223,51 @@ def test_a_group_is_read_as_far_as_it_can_be(spec: Any, is_readable: bool) -> No
         assert group.spec.observe_only
         assert group.spec.idle.after == "10m"
         assert group.status.wanted is not None
+
+
+# A restart: nothing was read yet.
+
+
+def fine(world: NodeGroupWorld) -> None:
+    assert world.condition("Ready")[:2] == ("True", "Ready")
+
+
+def observing(world: NodeGroupWorld) -> None:
+    world.edit(observeOnly=True)
+
+
+def drifted(world: NodeGroupWorld) -> None:
+    world.pool = GroupSize(min=1, max=9, desired=1)
+
+
+@pytest.mark.parametrize("state", [fine, observing, drifted])
+def test_what_was_said_of_a_pool_holds_until_it_is_read(state: Any) -> None:
+    world = NodeGroupWorld(provider=REMOTE, min=1)
+    world.settle()
+    state(world)
+    world.settle()
+    world.is_known = False
+    assert world.settle() == []
+    world.is_known = True
+    assert world.settle() == []
+
+
+def test_a_failure_that_was_said_holds_until_the_pool_is_read() -> None:
+    world = NodeGroupWorld(provider=REMOTE)
+    world.settle()
+    problem = Problem(reason="Forbidden", message="no rights")
+    for view in (PoolView(problem=problem), PoolView()):
+        seen = replace(world.observed(), pool=view)
+        status = reconcile_node_group(world.group, seen, SETTINGS, at(0)).plan.status
+        world.obj = {**world.obj, "status": json.loads(json.dumps(status))}
+        assert world.condition("Ready")[:2] == ("False", "Forbidden")
+        assert world.condition("ScalingActive") == ("False", "Forbidden", "no rights")
+
+
+def test_of_another_pool_nothing_is_known() -> None:
+    world = NodeGroupWorld(provider=REMOTE)
+    world.settle()
+    world.edit(provider=OTHER)
+    world.is_known = False
+    world.settle()
+    assert world.condition("Ready")[:2] == ("Unknown", "Reading")
