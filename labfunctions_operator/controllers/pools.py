@@ -43,7 +43,7 @@ class _Pool:
         failures: Looks that failed, in a row.
         write_due: When it may be written to.
         refusals: Writes that failed, in a row; looks in between do not count.
-        refusal: Why the last one did, until one succeeds.
+        refusal: Why the last one did, until one succeeds or nothing is to be written.
     """
 
     group: NodeGroup
@@ -194,8 +194,7 @@ class Pools:
 
     async def _write(self, pool: _Pool, bounds: Bounds, seen: GroupSize) -> GroupSize:
         # What was decided on is what is compared with: a newer state needs a newer decision.
-        known = pool.view.size
-        if known is None or not _shows_same(known, seen):
+        if pool.view.size is None or not _shows_same(pool.view.size, seen):
             raise Drifted("the pool has changed since it was last read")
         return await self._provider_of(pool).write(bounds, seen)
 
@@ -208,11 +207,12 @@ class Pools:
     def _succeed(self, pool: _Pool, size: GroupSize, bounds: Bounds | None) -> None:
         if bounds is not None:
             pool.told, pool.confirmed = bounds, size
-            pool.refusals, pool.refusal = 0, None
             pool.write_due = self._clock() + WRITE_INTERVAL
         # What somebody undid, or a provider has lost, is to be told again.
         elif pool.confirmed and not size.is_changing and not _shows_same(pool.confirmed, size):
             pool.told = None
+        if bounds is not None or pool.told == pool.wanted:
+            pool.refusals, pool.refusal = 0, None
         pool.failures = 0
         pool.due = self._clock() + (CHANGING_INTERVAL if size.is_changing else READ_INTERVAL)
         pool.view = PoolView(size=size, problem=pool.refusal)

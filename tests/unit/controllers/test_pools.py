@@ -309,6 +309,20 @@ async def test_a_refused_write_is_said_until_one_succeeds(bench: Bench) -> None:
     assert bench.provider.size.min == 2
 
 
+async def test_a_refused_write_that_is_wanted_no_more_is_not_spoken_of(bench: Bench) -> None:
+    await bench.follow()
+    await bench.follow(bounds())
+    bench.clock[0] += module.WRITE_INTERVAL
+    bench.provider.failures = [None, Denied("no rights")]
+    await bench.follow(bounds(3))
+    bench.clock[0] += module.FIRST_DELAY
+    assert (await bench.follow()).problem is not None
+    bench.pools.follow(KEY, GROUP, bounds())
+    bench.clock[0] += module.READ_INTERVAL
+    assert (await bench.follow(bounds())).problem is None
+    assert bench.provider.calls.count("write") == 2
+
+
 async def test_a_provider_that_sees_a_change_each_time_is_asked_ever_less_often(
     bench: Bench,
 ) -> None:
