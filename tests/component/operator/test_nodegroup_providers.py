@@ -1,5 +1,7 @@
 """A pool elsewhere that works, and one that is down, slow, throttled or denied: Runs go on."""
 
+import json
+import time
 from collections.abc import Callable, Iterator
 from itertools import count
 
@@ -10,6 +12,7 @@ from dev.cluster.kubectl import Kubectl
 from tests.providers.aws_servers import CREDENTIALS, REGION, Account, Front, serve_moto
 from tests.providers.provider_servers import Repository, S3Server
 
+from ..test_cluster_api import CAPACITY, KINDS, MACHINE_CRD, MAX, MIN
 from .api import condition, until
 from .autoscaler import Autoscaler
 from .bench import Bench
@@ -20,6 +23,7 @@ from .sizing import Pool, sizing_config, sizing_operator, watched_pool
 DESCRIBE = "DescribeAutoScalingGroups"
 UPDATE = "UpdateAutoScalingGroup"
 RAISED = "labfunctions.io/raised-until"
+TEMPLATE = "k8s.io/cluster-autoscaler/node-template"
 _numbers = count()
 
 
@@ -95,6 +99,149 @@ def test_a_pool_is_raised_while_runs_need_it_and_lowered_after(
     until(lambda: RAISED not in account.tags(group), "the mark is gone")
     pool.await_status(desired=0, min=0)
     assert pool.placeholders() == []
+
+
+def test_an_eks_node_group_is_raised_and_lowered(
+    pool: Pool[Autoscaler], account: Account, repository: Repository
+) -> None:
+    cluster = f"cluster-{next(_numbers)}"
+    behind = account.add_nodegroup(cluster, "gpu", low=0, high=3, desired=0)
+    pool.create(
+        provider={"eksNodegroup": {"cluster": cluster, "name": "gpu", "region": REGION}},
+    )
+    [name] = pool.prepare(repository, 1)
+    until(
+        lambda: account.scaling(cluster, "gpu") == {"minSize": 1, "maxSize": 3, "desiredSize": 1},
+        "the minimum is raised",
+        seconds=30,
+    )
+    tags = account.tags(behind)
+    assert tags[RAISED] == pool.status["wanted"]["until"]
+    assert tags[f"{TEMPLATE}/label/pool"] == pool.name
+    assert tags[f"{TEMPLATE}/resources/nvidia.com/gpu"] == "1"
+    pool.finish(name)
+    until(
+        lambda: account.scaling(cluster, "gpu")["minSize"] == 0,
+        "the minimum is lowered",
+        seconds=30,
+    )
+    until(lambda: RAISED not in account.tags(behind), "the mark is gone")
+    pool.await_status(desired=0, min=0)
+    assert condition(pool.obj, "Drifted")["status"] == "False"
+
+
+@pytest.fixture
+def machines(kubectl: Kubectl, namespace: str) -> Iterator[Callable[[], dict[str, str]]]:
+    """Make a MachineDeployment; returns what reads its annotations."""
+    kind = "machinedeployment"
+    names = {"kind": "MachineDeployment", "singular": kind, "plural": f"{kind}s"}
+    kubectl.apply(MACHINE_CRD.format(version=KINDS["MachineDeployment"], **names))
+    crd = f"crd/{kind}s.cluster.x-k8s.io"
+    kubectl.await_kinds(crd)
+    kubectl.apply(
+        f"apiVersion: cluster.x-k8s.io/{KINDS['MachineDeployment']}\nkind: MachineDeployment\n"
+        f"metadata: {{name: gpu, namespace: {namespace}}}\nspec: {{replicas: 0}}\n"
+    )
+
+    def told() -> dict[str, str]:
+        text = kubectl.run("get", kind, "gpu", "--namespace", namespace, "--output=json")
+        found: dict[str, str] = json.loads(text)["metadata"].get("annotations", {})
+        return found
+
+    yield told
+    kubectl.run("delete", crd)
+
+
+def test_machines_are_bounded_by_annotations_that_go_with_the_need(
+    pool: Pool[Autoscaler],
+    namespace: str,
+    machines: Callable[[], dict[str, str]],
+    repository: Repository,
+) -> None:
+    pool.create(provider={"clusterApi": {"name": "gpu", "namespace": namespace}})
+    [name] = pool.prepare(repository, 1)
+    until(
+        lambda: (machines().get(MIN), machines().get(MAX)) == ("1", "3"),
+        "the minimum is raised",
+        seconds=30,
+    )
+    assert machines()[RAISED] == pool.status["wanted"]["until"]
+    pool.finish(name)
+    until(lambda: machines()[MIN] == "0" and RAISED not in machines(), "it is lowered", seconds=30)
+    # The node that came has shown what nodes of the group are like.
+    assert machines()[f"{CAPACITY}/cpu"] == "4"
+    assert machines()[f"{CAPACITY}/gpu-count"] == "1"
+    pool.await_status(desired=0, min=0)
+    assert condition(pool.obj, "Drifted")["status"] == "False"
+
+
+def test_a_restart_writes_nothing(
+    pool: Pool[Autoscaler], group: str, account: Account, front: Front
+) -> None:
+    pool.create(min=1, **on(group))
+    until(lambda: account.bounds(group) == (1, 3), "the minimum is set", seconds=30)
+    pool.await_status(written={"min": 1, "max": 3})
+    tags, version = account.tags(group), pool.obj["metadata"]["resourceVersion"]
+    assert pool.bench.operator.stop() == 0
+    front.forget()
+    pool.bench.operator.ensure()
+    # It is read, and compared with what is wanted.
+    until(lambda: front.calls.count(DESCRIBE) >= 3, "the pool is looked at", seconds=30)
+    time.sleep(1)
+    assert front.writes == []
+    assert account.tags(group) == tags
+    assert pool.obj["metadata"]["resourceVersion"] == version
+
+
+def test_a_note_that_somebody_deleted_comes_back(
+    pool: Pool[Autoscaler], group: str, account: Account, repository: Repository
+) -> None:
+    pool.create(**on(group))
+    [name] = pool.prepare(repository, 1)
+    until(lambda: RAISED in account.tags(group), "the minimum is raised", seconds=30)
+    until(lambda: account.bounds(group) == (1, 3), "the minimum is raised", seconds=30)
+    account.untag(group, RAISED)
+    pool.bench.operator.restart()
+    until(lambda: RAISED in account.tags(group), "the mark is back", seconds=30)
+    assert condition(pool.obj, "Drifted")["status"] == "False"
+    pool.finish(name)
+
+
+def test_another_pool_is_taken_over_and_the_first_one_is_let_go(
+    pool: Pool[Autoscaler], group: str, account: Account, repository: Repository
+) -> None:
+    other = account.add_group(f"asg-{next(_numbers)}", high=10)
+    pool.create(**on(group))
+    [name] = pool.prepare(repository, 1)
+    until(lambda: account.bounds(group) == (1, 3), "the minimum is raised", seconds=30)
+    pool.patch(**on(other))
+    until(lambda: account.bounds(other) == (1, 3), "the other one is raised", seconds=30)
+    until(lambda: account.bounds(group) == (0, 3), "the first one is lowered", seconds=30)
+    assert condition(pool.obj, "Drifted")["status"] == "False"
+    pool.finish(name)
+
+
+def test_a_raise_ends_though_the_spec_is_refused(
+    pool: Pool[Autoscaler], group: str, account: Account, repository: Repository
+) -> None:
+    pool.create(**on(group))
+    [name] = pool.prepare(repository, 1)
+    until(lambda: account.bounds(group) == (1, 3), "the minimum is raised", seconds=30)
+    pool.patch(warm=[{"schedule": "0 25 * * *", "duration": "1h", "min": 1}])
+    until(
+        lambda: condition(pool.obj, "Ready").get("reason") == "InvalidSpec",
+        "it is refused",
+        seconds=30,
+    )
+    assert account.bounds(group) == (1, 3)
+    # Its time is over.
+    wanted = {**pool.status["wanted"], "until": "2026-01-01T00:00:00Z"}
+    pool.bench.api.patch(
+        "NodeGroup", "", pool.name, {"status": {"wanted": wanted}}, subresource="/status"
+    )
+    until(lambda: account.bounds(group) == (0, 3), "the minimum is lowered", seconds=30)
+    assert condition(pool.obj, "Ready")["reason"] == "InvalidSpec"
+    pool.finish(name)
 
 
 def test_a_group_that_is_deleted_takes_its_raise_along_and_leaves_its_runs_alone(
