@@ -1,9 +1,14 @@
 """What a Run is to execute: the Workflow's words, the Run's own, and the Project's defaults."""
 
+from collections.abc import Mapping
+
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.project import Project, Runtime, RuntimeStatus
 from labfunctions_operator.api.run import Run
-from labfunctions_operator.api.workflow import Execution, Workflow
+from labfunctions_operator.api.workflow import Execution, GpuRequest, Workflow
+
+# A slice of a GPU has a name of its own there.
+_NVIDIA = "nvidia.com/"
 
 
 def merge_execution(run: Run, workflow: Workflow | None) -> Execution:
@@ -48,8 +53,19 @@ def placed(execution: Execution, group: object) -> Execution:
             *execution.tolerations,
             *(t for t in tolerations if t not in execution.tolerations),
         ],
-        gpu=execution.gpu or spec.gpu,
+        gpu=execution.gpu or (None if _names_gpus(execution, spec.gpu) else spec.gpu),
     )
+
+
+def _names_gpus(execution: Execution, gpu: GpuRequest | None) -> bool:
+    """Whether the resources of an execution name GPUs: the group's, or slices of some."""
+    named = {
+        name
+        for amounts in (execution.resources or {}).values()
+        if isinstance(amounts, Mapping)
+        for name in amounts
+    }
+    return any(name.startswith(_NVIDIA) or (gpu and name == gpu.resource_name) for name in named)
 
 
 def find_runtime(project: Project, name: str | None) -> tuple[Runtime, RuntimeStatus | None] | None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from objects import Object, make_node_group, make_workflow
 from run_world import JOB, RunWorld, ready_project
 from world import job_gone, pod_runs
@@ -57,6 +58,35 @@ def test_what_a_run_says_itself_stays_but_where_it_would_leave_the_group() -> No
     assert pod["nodeSelector"] == {"pool": "gpu", "zone": "a"}
     assert pod["tolerations"][0] == own
     assert pod["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        {"limits": {"nvidia.com/gpu": "4"}, "requests": {"nvidia.com/gpu": "4"}},
+        {"limits": {"nvidia.com/gpu": "1"}},
+        {"limits": {"nvidia.com/mig-1g.5gb": "1"}},
+        {"requests": {"nvidia.com/gpu": "4"}},
+        {"limits": {"nvidia.com/gpu": "0"}},
+    ],
+    ids=["both", "limit", "a slice", "request", "none at all"],
+)
+@pytest.mark.parametrize("who", ["run", "workflow", "project"])
+def test_gpus_among_the_resources_of_a_run_are_its_own(who: str, resources: Any) -> None:
+    job = {
+        "run": lambda: job_of(nodeGroup="gpu", resources=resources),
+        "workflow": lambda: job_of(workflow={"resources": resources}, nodeGroup="gpu"),
+        "project": lambda: job_of({"defaults": {"resources": resources}}, nodeGroup="gpu"),
+    }[who]()
+    assert pod_of(job)["containers"][0]["resources"] == resources
+
+
+def test_the_gpus_of_a_group_go_to_a_run_that_names_other_resources() -> None:
+    own = {"limits": {"memory": "8Gi", "example.com/fpga": "1"}, "requests": None}
+    job = job_of(nodeGroup="gpu", resources=own)
+    assert pod_of(job)["containers"][0]["resources"] == {
+        "limits": {"memory": "8Gi", "example.com/fpga": "1", "nvidia.com/gpu": "2"}
+    }
 
 
 def test_a_workflow_or_the_projects_default_names_the_group() -> None:
