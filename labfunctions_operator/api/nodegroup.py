@@ -12,8 +12,9 @@ from labfunctions_operator.api.workflow import GpuRequest
 
 NAME_LIMIT = 40
 LARGEST = 1000
+CAPACITY = "capacity"
 CAPACITY_BUFFER = "capacityBuffer"
-PROVIDERS = ("capacity", "awsAutoScalingGroup", "eksNodegroup", "clusterApi", "static")
+PROVIDERS = (CAPACITY, "awsAutoScalingGroup", "eksNodegroup", "clusterApi", "static")
 
 LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
@@ -254,6 +255,16 @@ class Raise(Model):
     """Of the spec that they follow from."""
 
 
+class Failures(Model):
+    """Place-holders that failed in a row."""
+
+    count: int
+    at: str
+    """When the last one was seen."""
+    why: str
+    """What its pod says of it."""
+
+
 class NodeGroupStatus(Model):
     """What the operator knows of a NodeGroup."""
 
@@ -271,7 +282,9 @@ class NodeGroupStatus(Model):
     """Runs of the group that wait for a node."""
     last_decision: Decision | None = None
     recent_decisions: list[str] = []
-    """When, of those in the hour before the last one."""
+    """When, of those in the hour before the last one, place-holders made anew included."""
+    placeholder_failures: Failures | None = None
+    """None once place-holders run."""
     wanted: Raise | None = None
     """What the provider was last told."""
     written: Raise | None = None

@@ -12,6 +12,7 @@ from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.desired.names import owner_reference
 from labfunctions_operator.settings import Settings
 
+HOLDER = "placeholder"
 BUFFER_API_VERSION = "autoscaling.x-k8s.io/v1beta1"
 # Enough to be counted, too little to be missed.
 _TOKEN_REQUESTS = {"cpu": "10m", "memory": "16Mi"}
@@ -112,7 +113,7 @@ def _pod(group: NodeGroup, images: Sequence[str], settings: Settings) -> dict[st
         "containers": [
             {
                 # The courier's image, which every Run needs as well.
-                **_container("placeholder", settings.images.courier, ["sleep", "infinity"]),
+                **_container(HOLDER, settings.images.courier, ["sleep", "infinity"]),
                 "resources": {"requests": {**_TOKEN_REQUESTS, **slot, **gpus}, "limits": gpus},
             },
             *(

@@ -1,12 +1,19 @@
-"""One decision on a NodeGroup's size: whether it is news, and a brake on loops of somebody's."""
+"""One decision on a NodeGroup's size: whether it is news, and brakes on loops of somebody's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from labfunctions_operator.api.nodegroup import NodeGroup
+from labfunctions_operator.api.nodegroup import CAPACITY, Failures, NodeGroup
 from labfunctions_operator.api.times import parse_time, rfc3339
-from labfunctions_operator.reconcile.demand import Demand
+from labfunctions_operator.reconcile.demand import Demand, Object
+from labfunctions_operator.reconcile.placeholders import (
+    are_missing,
+    failures_of,
+    forgotten_at,
+    retry_at,
+    room_wanted,
+)
 from labfunctions_operator.reconcile.scaling import Size, size_for
 
 # More decisions than this in an hour are a loop of somebody's, not demand.
@@ -24,7 +31,11 @@ class Decided:
         size: What the policy says.
         demand: What it says it of.
         recent: When the decisions of the last hour were taken.
+        room: How many place-holders there should be.
+        failures: Of place-holders, in a row.
         stalled_until: Until when no decision counts, if they come too fast.
+        held_until: Until when no place-holder is made, as the last ones failed.
+        forgotten_at: When those failures are no more.
     """
 
     desired: int
@@ -32,12 +43,21 @@ class Decided:
     size: Size
     demand: Demand
     recent: list[str]
+    room: int
+    failures: Failures | None
     stalled_until: datetime | None
+    held_until: datetime | None
+    forgotten_at: datetime | None
 
     @property
     def is_stalled(self) -> bool:
         """Whether the size stays since decisions come too fast."""
         return self.stalled_until is not None
+
+    @property
+    def may_create(self) -> bool:
+        """Whether place-holders may be made now."""
+        return self.stalled_until is None and self.held_until is None
 
     @property
     def is_news(self) -> bool:
@@ -50,8 +70,13 @@ class Decided:
         return self.size.releasable[: max(0, self.demand.load.size - self.desired)]
 
 
-def decide(group: NodeGroup, demand: Demand, now: datetime) -> Decided:
-    """Decide on a size, unless too many decisions were taken in the last hour."""
+def decide(
+    group: NodeGroup, demand: Demand, placeholders: Sequence[Object], now: datetime
+) -> Decided:
+    """Decide on a size, unless too many decisions were taken in the last hour.
+
+    Place-holders that have to be made anew count as one, whoever takes them away.
+    """
     status = group.status
     size = size_for(
         group.spec, demand.load, desired=status.desired, last=status.last_decision, now=now
@@ -59,13 +84,24 @@ def decide(group: NodeGroup, demand: Demand, now: datetime) -> Decided:
     before = demand.load.size if status.desired is None else status.desired
     # Forgotten only when there is a new one: time alone is no reason to write.
     recent = [t for t in status.recent_decisions if parse_time(t) + _HOUR > now]
-    is_news = size.desired != before
-    is_stalled = is_news and len(recent) >= DECISIONS_AN_HOUR
+    has_pods = group.spec.provider.name == CAPACITY and not group.spec.observe_only
+    failures = failures_of(group, placeholders, now) if has_pods else None
+    retry = retry_at(failures) if failures else now
+    is_due = has_pods and retry <= now and are_missing(group, demand.load, placeholders)
+    counts = size.desired != before or is_due
+    is_stalled = counts and len(recent) >= DECISIONS_AN_HOUR
+    desired = before if is_stalled else size.desired
+    room = room_wanted(group, desired, demand.load.busy, demand.load.pending)
     return Decided(
-        desired=before if is_stalled else size.desired,
+        desired=desired,
         before=before,
         size=size,
         demand=demand,
-        recent=[*recent, rfc3339(now)] if is_news and not is_stalled else status.recent_decisions,
+        recent=[*recent, rfc3339(now)] if counts and not is_stalled else status.recent_decisions,
+        room=room,
+        # What nobody wants any more does not fail any more.
+        failures=failures if room else None,
         stalled_until=parse_time(recent[0]) + _HOUR if is_stalled else None,
+        held_until=retry if room and retry > now else None,
+        forgotten_at=forgotten_at(failures, placeholders) if failures else None,
     )

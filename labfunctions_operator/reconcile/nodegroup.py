@@ -21,7 +21,7 @@ from labfunctions_operator.reconcile.nodegroup_status import (
     node_group_status,
 )
 from labfunctions_operator.reconcile.nodes import Bounds, PoolView
-from labfunctions_operator.reconcile.placeholders import place, room_wanted
+from labfunctions_operator.reconcile.placeholders import place
 from labfunctions_operator.reconcile.plan import Plan
 from labfunctions_operator.reconcile.release import Release, give_back, release_nodes
 from labfunctions_operator.settings import Settings
@@ -56,7 +56,7 @@ def reconcile_node_group(
         ahead=parse_duration(ahead) if ahead else None,
         now=now,
     )
-    decided = decide(group, demand, now)
+    decided = decide(group, demand, seen.placeholders, now)
     wanted = _wanted(group, seen.pool, decided, now)
     release = _release(group, seen, decided, now)
     plan = _children(group, seen, decided, settings)
@@ -67,6 +67,8 @@ def reconcile_node_group(
         release.look_again,
         _raise_ends(wanted, now),
         decided.stalled_until,
+        decided.held_until,
+        decided.forgotten_at,
     ]
     plan = replace(
         plan,
@@ -125,14 +127,14 @@ def _children(
     """Return the place-holders of a group; those that an earlier provider left behind go."""
     if group.spec.observe_only:
         return Plan()
-    is_wanted = group.spec.provider.capacity is not None
     apply, delete = place(
         group,
-        room_wanted(group, decided.desired, decided.demand.load) if is_wanted else 0,
+        decided.room,
         seen.placeholders,
         seen.images,
         settings,
         free=decided.size.releasable,
+        may_create=decided.may_create,
     )
     return Plan(apply=apply, delete=delete)
 

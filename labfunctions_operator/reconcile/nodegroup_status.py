@@ -19,6 +19,8 @@ READY = "Ready"
 SCALING_ACTIVE = "ScalingActive"
 AT_LIMIT = "AtLimit"
 STALLED = "Stalled"
+# One that fails now and then, as when its node is drained, is nothing to speak of.
+FAILURES_IN_A_ROW = 3
 _ACTIVE = "Active"
 _OBSERVES = "ObserveOnly"
 _READING = "Reading"
@@ -62,6 +64,7 @@ def node_group_status(
         pending_runs=load.pending,
         last_decision=last,
         recent_decisions=decided.recent,
+        placeholder_failures=decided.failures,
         wanted=wanted.wanted,
         written=wanted.written,
         node_resources=dict(decided.demand.resources),
@@ -133,8 +136,8 @@ def _facts(
         text = f"{decided.size.need} nodes are needed, max is {group.spec.max}"
         limited = _Fact(AT_LIMIT, True, "TooManyRuns", text)
     stalled = _Fact(STALLED, False, "Steady", "")
-    if decided.is_stalled:
-        stalled = _Fact(STALLED, True, "TooManyDecisions", _stalled_message())
+    if brake := _brake(decided):
+        stalled = _Fact(STALLED, True, brake.reason, brake.message)
     return [ready, _active(group, problem, unread=unread), limited, drifted, stalled]
 
 
@@ -167,13 +170,21 @@ def _problem(pool: PoolView | None, decided: Decided, wanted: Wanted) -> Problem
         return wanted.problem
     if pool is not None and pool.problem:
         return pool.problem
-    if decided.is_stalled:
-        return Problem(reason=STALLED, message=_stalled_message())
+    if brake := _brake(decided):
+        return Problem(reason=STALLED, message=brake.message)
     return None
 
 
-def _stalled_message() -> str:
-    return f"{DECISIONS_AN_HOUR} decisions in an hour: the next one waits until that is over"
+def _brake(decided: Decided) -> Problem | None:
+    """Say what goes round in circles."""
+    if decided.is_stalled:
+        text = f"{DECISIONS_AN_HOUR} decisions in an hour: the next one waits until that is over"
+        return Problem(reason="TooManyDecisions", message=text)
+    failures = decided.failures
+    if failures and failures.count >= FAILURES_IN_A_ROW:
+        text = f"place-holders failed {failures.count} times in a row, the last one: {failures.why}"
+        return Problem(reason="PlaceholdersFail", message=text)
+    return None
 
 
 def _explain(

@@ -478,6 +478,7 @@ FULL: dict[str, tuple[type[Model], dict[str, Any], dict[str, Any]]] = {
             "lastDecision": {"at": stamp(), "from": 1, "to": 2, "why": "1 busy, 1 waiting"},
             "recentDecisions": [stamp()],
             "wanted": {"min": 2, "max": 3, "until": stamp(60), "pool": "b", "generation": 2},
+            "placeholderFailures": {"count": 1, "at": stamp(), "why": "Evicted"},
             "written": {"min": 0, "max": 3, "until": stamp(60)},
             "nodeResources": {"cpu": "4"},
             "conditions": [CONDITION],

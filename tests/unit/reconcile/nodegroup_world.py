@@ -220,7 +220,7 @@ class NodeGroupWorld(Settling):
             free = [n for n in self.nodes if n not in taken]
             if not self._node_of(pod) and not is_over(pod) and free:
                 pod["spec"]["nodeName"] = free[0]
-                pod["status"] = {"phase": "Running"}
+                pod["status"] = {"phase": "Running", "startTime": stamp(self.seconds)}
                 taken.add(free[0])
 
     def autoscale(self) -> None:

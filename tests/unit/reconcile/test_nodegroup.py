@@ -18,6 +18,7 @@ from labfunctions_operator.reconcile.decision import DECISIONS_AN_HOUR
 from labfunctions_operator.reconcile.demand import JOINING, NodeGroupObserved
 from labfunctions_operator.reconcile.nodegroup import reconcile_node_group
 from labfunctions_operator.reconcile.nodes import GroupSize, PoolView
+from labfunctions_operator.reconcile.placeholders import FIRST_DELAY, STEADY
 from labfunctions_operator.reconcile.plan import Problem
 
 HOUR = 3600
@@ -109,11 +110,93 @@ def test_a_run_takes_the_place_of_a_placeholder() -> None:
     assert world.settle() == ["status"], "nothing is put back for a node that is busy"
 
 
-def test_placeholders_that_were_evicted_are_made_anew() -> None:
+EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."}
+
+
+def test_a_placeholder_that_was_evicted_is_made_anew_after_a_moment() -> None:
     world = NodeGroupWorld(min=1)
     world.settle()
-    world.placeholders["gpu-placeholder-0"]["status"] = {"phase": "Failed", "reason": "Evicted"}
-    assert world.settle() == ["delete gpu-placeholder-0", "create gpu-placeholder-1"]
+    world.placeholders["gpu-placeholder-0"]["status"] = EVICTED
+    assert world.settle() == ["delete gpu-placeholder-0", "status"]
+    assert world.decide().plan.requeue_after == FIRST_DELAY.total_seconds()
+    assert world.wait(9) == []
+    assert world.wait(1) == ["create gpu-placeholder-0", "status"]
+    assert world.condition("Stalled")[0] == "False"
+    world.autoscale()
+    world.schedule()
+    assert world.decide().plan.requeue_after == STEADY.total_seconds()
+    assert world.wait(STEADY.total_seconds()) == ["status"]
+    assert "placeholderFailures" not in world.status
+
+
+def test_placeholders_that_always_fail_are_tried_less_and_less_and_that_is_said() -> None:
+    world = NodeGroupWorld(min=2)
+    world.add_nodes(2)
+    for _ in range(3600):
+        for pod in world.placeholders.values():
+            pod["status"] = EVICTED
+        world.wait(1)
+    made = [write for write in world.writes if write.startswith("create")]
+    assert len(made) <= 2 * 12
+    says = "place-holders failed 11 times in a row, the last one: Evicted: The node was low on"
+    assert world.condition("Stalled")[:2] == ("True", "PlaceholdersFail")
+    assert world.condition("Stalled")[2].startswith(says)
+    assert world.condition("Ready")[:2] == ("False", "Stalled")
+    assert [e.reason for e in world.events if e.type == "Warning"] == ["Stalled"]
+    world.edit(max=5)
+    assert world.settle()[:2] == ["create gpu-placeholder-0", "create gpu-placeholder-1"]
+    assert world.condition("Stalled")[0] == "False", "an edit is a new try"
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        ({"reason": "OutOfpods", "message": "no\nroom"}, "OutOfpods: no room"),
+        (
+            {
+                "containerStatuses": [
+                    {"name": "placeholder", "state": {"terminated": {"exitCode": 127}}}
+                ]
+            },
+            "it ended with code 127",
+        ),
+        ({}, "it ended with code unknown"),
+    ],
+)
+def test_a_placeholder_says_in_its_own_words_why_it_failed(status: Any, why: str) -> None:
+    world = NodeGroupWorld(min=1)
+    world.settle()
+    world.placeholders["gpu-placeholder-0"]["status"] = {"phase": "Failed", **status}
+    world.settle()
+    assert world.status["placeholderFailures"] == {"count": 1, "at": stamp(), "why": why}
+
+
+def test_placeholders_that_somebody_takes_away_are_made_anew_so_often_and_no_more() -> None:
+    world = NodeGroupWorld(min=1)
+    for _ in range(HOUR):
+        world.placeholders.clear()
+        world.wait(0.5)
+    assert world.writes.count("create gpu-placeholder-0") == DECISIONS_AN_HOUR
+    assert world.condition("Stalled")[:2] == ("True", "TooManyDecisions")
+    assert world.condition("Ready")[:2] == ("False", "Stalled")
+    assert "create gpu-placeholder-0" in world.wait(HOUR)
+
+
+def test_a_run_that_pushes_a_placeholder_aside_is_no_loop_of_somebodys() -> None:
+    world = NodeGroupWorld(min=1)
+    world.settle()
+    for n in range(DECISIONS_AN_HOUR + 5):
+        world.autoscale()
+        world.schedule()
+        world.settle()
+        world.waiting[f"run-{n}"] = dict(REQUESTS)
+        world.wait(1)
+        world.schedule()
+        world.wait(1)
+        world.end(f"run-{n}")
+        world.settle()
+    assert world.writes.count("create gpu-placeholder-0") > DECISIONS_AN_HOUR
+    assert world.condition("Stalled")[0] == "False"
 
 
 def test_a_slot_is_a_placeholder_of_its_own_where_its_size_is_told() -> None:
@@ -157,7 +240,7 @@ def test_a_placeholder_is_made_anew_for_an_image_that_takes_the_place_of_another
     for what, images in pulled:
         world.images = images
         made = world.settle()
-        assert [m.split()[0] for m in made] == ["delete", "create"], what
+        assert [m.split()[0] for m in made] == ["delete", "create", "status"], what
     for images in (["d", "c", "b", "a@2"], ["a@2", "b", "c"]):
         world.images = images
         assert world.settle() == [], "the order of ticks, and less to pull, are no reason"

@@ -92,6 +92,11 @@ def node_is_not_ready(world: NodeGroupWorld) -> None:
         }
 
 
+def a_placeholder_fails(world: NodeGroupWorld) -> None:
+    for pod in list(world.placeholders.values())[:1]:
+        pod["status"] = {"phase": "Failed", "reason": "OutOfpods"}
+
+
 def scheduler_acts(world: NodeGroupWorld) -> None:
     world.schedule()
 
@@ -131,6 +136,7 @@ EVENTS: list[Callable[[NodeGroupWorld], None]] = [
     node_is_not_ready,
     scheduler_acts,
     scheduler_acts,
+    a_placeholder_fails,
     a_moment,
     a_while,
     the_pool_is_unknown,
