@@ -1,6 +1,7 @@
 """The caches by kind, and what their objects are found by."""
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from labfunctions_operator.api.run import FINAL_PHASES
@@ -20,6 +21,8 @@ BY_SCHEDULE = "schedule"
 QUEUE = "queue"
 ENDED = "ended"
 BY_TICK = "tick"
+# Far more than there are nodes at a time.
+NODES_KNOWN = 10_000
 
 
 class WatchedByKopf(Cache):
@@ -47,13 +50,38 @@ class WatchedByKopf(Cache):
         return super().remove(obj)
 
 
+class Runs(WatchedByKopf):
+    """A cache of Runs that remembers when the last one on each node ended, gone since or not.
+
+    How long a node has been idle must not depend on how many Runs a history keeps.
+    """
+
+    def __init__(self, indexers: Mapping[str, Indexer] | None = None) -> None:
+        super().__init__(indexers)
+        self._ends: dict[str, str] = {}
+
+    def last_end_on(self, node: str) -> str | None:
+        """Return when the last Run on a node ended, of those seen since the start."""
+        return self._ends.get(node)
+
+    def _put(self, obj: Held) -> bool:
+        for attempt in (obj.get("status") or {}).get("attempts") or []:
+            node, end = attempt.get("node"), attempt.get("finishTime")
+            if node and end:
+                self._ends[node] = max(str(end), self._ends.get(node, ""))
+        if len(self._ends) > 2 * NODES_KNOWN:
+            newest = sorted(self._ends.items(), key=itemgetter(1))[-NODES_KNOWN:]
+            self._ends = dict(newest)
+        return super()._put(obj)
+
+
 def make_caches() -> dict[str, Cache]:
     """Return an empty cache for each kind that the operator follows."""
     return {
         "Project": WatchedByKopf(),
         "Workflow": WatchedByKopf({BY_PROJECT: lambda obj: named(obj, "projectRef")}),
         "Backfill": WatchedByKopf({BY_WORKFLOW: _unfinished}),
-        "Run": WatchedByKopf(
+        "Run": Runs(
             {
                 BY_PROJECT: lambda obj: named(obj, "projectRef") if _live(obj) else (),
                 BY_WORKFLOW: lambda obj: named(obj, "workflowRef") if _live(obj) else (),
@@ -61,7 +89,6 @@ def make_caches() -> dict[str, Cache]:
                 BY_SCHEDULE: _schedule,
                 QUEUE: lambda obj: _schedule(obj) if _live(obj) else (),
                 ENDED: _ended,
-                BY_NODE: _ended_on,
                 BY_TICK: _by_tick,
             }
         ),
@@ -102,11 +129,6 @@ def _unfinished(obj: Object) -> Iterable[str]:
 def _bound_to(pod: Object) -> Iterable[str]:
     node = (pod.get("spec") or {}).get("nodeName")
     return [node] if node else []
-
-
-def _ended_on(run: Object) -> Iterable[str]:
-    attempts = (run.get("status") or {}).get("attempts") or []
-    return {a["node"] for a in attempts if a.get("node") and a.get("finishTime")}
 
 
 def named(obj: Object, field: str) -> Iterable[str]:

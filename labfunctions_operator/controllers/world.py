@@ -18,6 +18,7 @@ from labfunctions_operator.controllers.caches import (
     ENDED,
     LIVE,
     QUEUE,
+    Runs,
     make_caches,
     named,
 )
@@ -71,15 +72,10 @@ class World:
         return list(self.caches["Pod"].by_index(BY_NODE, node))
 
     def last_end_on(self, node: str) -> str | None:
-        """Return when the last of the Runs on a node ended whose records are still there."""
-        runs = self.caches["Run"].by_index(BY_NODE, node)
-        ends = (
-            attempt.get("finishTime")
-            for run in runs
-            for attempt in run["status"]["attempts"]
-            if attempt.get("node") == node
-        )
-        return max((str(end) for end in ends if end), default=None)
+        """Return when the last of the Runs on a node ended, deleted ones included."""
+        runs = self.caches["Run"]
+        assert isinstance(runs, Runs)
+        return runs.last_end_on(node)
 
     def workflows_of(self, group: str) -> list[Object]:
         """Return the Workflows whose Runs go to a NodeGroup."""

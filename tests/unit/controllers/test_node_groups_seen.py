@@ -9,6 +9,7 @@ from objects import Object, at, make_node_group, make_object, make_settings, sta
 
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.times import rfc3339
+from labfunctions_operator.controllers.caches import NODES_KNOWN
 from labfunctions_operator.controllers.dependents import Dependents
 from labfunctions_operator.controllers.nodegroups import NodeGroups
 from labfunctions_operator.controllers.pools import Pools
@@ -241,6 +242,32 @@ async def test_a_tick_that_waits_for_a_run_before_it_needs_no_node(
     for phase, expected in (("Running", counts), ("Succeeded", True)):
         seen = await ticks(rfc3339(TICK), tick_run(before, phase), concurrencyPolicy=policy)
         assert bool(seen) == expected
+
+
+async def test_a_run_that_a_history_has_deleted_still_counts_for_its_node() -> None:
+    attempts = [{"number": 1, "job": "j", "node": "n", "finishTime": stamp(50)}]
+    ended = run("old", status={"phase": "Succeeded", "attempts": attempts})
+    live = run("old", status={"phase": "Running"})
+    world = world_of(plain("Node", "n", {}, {"pool": "gpu", "zone": "a"}), live, ended)
+    world.caches["Run"].remove(ended)
+    assert (await observe(world)).ends == {"n": stamp(50)}
+    later = run("late", status={"phase": "Succeeded", "attempts": attempts})
+    later["status"]["attempts"][0]["finishTime"] = stamp(90)
+    later["metadata"]["resourceVersion"] = str(next(_versions))
+    world.caches["Run"].replace([later], str(next(_versions)))
+    world.caches["Run"].replace([], str(next(_versions)))
+    assert (await observe(world)).ends == {"n": stamp(90)}, "nor does a new list forget"
+
+
+def test_of_nodes_that_come_and_go_only_the_latest_are_known() -> None:
+    world = World()
+    for number in range(2 * NODES_KNOWN + 1):
+        attempt = {"number": 1, "job": "j", "node": f"n-{number}", "finishTime": stamp(number)}
+        obj = run("same", status={"phase": "Succeeded", "attempts": [attempt]})
+        obj["metadata"]["resourceVersion"] = str(next(_versions))
+        world.caches["Run"].upsert(obj)
+    assert world.last_end_on("n-0") is None
+    assert world.last_end_on(f"n-{2 * NODES_KNOWN}") == stamp(2 * NODES_KNOWN)
 
 
 async def test_images_are_those_of_its_workflows_the_next_tick_first() -> None:
