@@ -24,6 +24,8 @@ _TOLD = ("cpu", "memory")
 _ALIKE = Decimal("0.02")
 # A node joins before its devices are announced: until then it has what others have.
 JOINING = timedelta(minutes=10)
+# A start takes less; a node that is not ready for longer is as good as none.
+UNREADY = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,8 @@ class Demand:
         load: What the policy looks at.
         ready: Nodes that take pods.
         misfits: Runs that wait but are larger than any node of the group.
-        leaving: Nodes that take no more pods and have no Run or build.
+        lost: Nodes without a Run or build that have not been ready for too long to count.
+        lost_next: When the next one that is not ready counts no more.
         resources: What a node of the group offers, as last seen.
         coming: What the next node will offer, as far as that can be told.
         next_tick: When a Workflow's tick comes into sight.
@@ -71,7 +74,8 @@ class Demand:
     load: Load
     ready: int
     misfits: int
-    leaving: tuple[Object, ...]
+    lost: tuple[str, ...]
+    lost_next: datetime | None
     resources: Mapping[str, str]
     coming: Mapping[str, str]
     next_tick: datetime | None
@@ -95,8 +99,17 @@ def demand_of(
         now: The time.
     """
     runs = _runs_by_node(seen.pods)
-    leaving = [n for n in seen.nodes if is_cordoned(n) and not runs.get(_name(n))]
-    staying = [n for n in seen.nodes if n not in leaving]
+    lost_at = {
+        _name(node): at
+        for node in seen.nodes
+        if not runs.get(_name(node)) and (at := _lost_at(node)) is not None
+    }
+    lost = {name for name, at in lost_at.items() if at <= now}
+    staying = [
+        node
+        for node in seen.nodes
+        if runs.get(_name(node)) or not (is_cordoned(node) or _name(node) in lost)
+    ]
     offers = [_joined(node, offer(node), coming_node(known, devices), now) for node in staying]
     resources = _resources(staying, offers, known)
     coming = coming_node(resources, devices)
@@ -117,7 +130,8 @@ def demand_of(
         load=Load(nodes=nodes, pending=len(fitting), ahead=due),
         ready=sum(node.ready for node in nodes),
         misfits=len(seen.waiting) - len(fitting),
-        leaving=tuple(leaving),
+        lost=tuple(sorted(lost)),
+        lost_next=min((at for at in lost_at.values() if at > now), default=None),
         resources=resources,
         coming=coming,
         next_tick=next_tick,
@@ -239,6 +253,15 @@ def _ready_condition(node: Object) -> Mapping[str, Any]:
 
 def _is_ready(node: Object) -> bool:
     return _ready_condition(node).get("status") == "True" and not is_cordoned(node)
+
+
+def _lost_at(node: Object) -> datetime | None:
+    """Return when a node that is not ready counts no more; one that leaves counts already not."""
+    condition = _ready_condition(node)
+    if condition.get("status") == "True" or is_cordoned(node):
+        return None
+    since = condition.get("lastTransitionTime") or node["metadata"]["creationTimestamp"]
+    return parse_time(since) + UNREADY
 
 
 def _idle_since(node: Object, ended: str | None) -> datetime:

@@ -57,13 +57,14 @@ def reconcile_node_group(
         now=now,
     )
     decided = decide(group, demand, seen.placeholders, now)
-    wanted = _wanted(group, seen.pool, decided, now)
+    wanted = _wanted(group, seen, decided, now)
     release = _release(group, seen, decided, now)
     plan = _children(group, seen, decided, settings)
     status = node_group_status(group, seen, decided, wanted, now=now)
     waits = [
         decided.size.look_again,
         demand.next_tick,
+        demand.lost_next,
         release.look_again,
         _raise_ends(wanted, now),
         decided.stalled_until,
@@ -108,14 +109,14 @@ def _bounds(group: NodeGroup, wanted: Wanted, resources: Mapping[str, str]) -> B
     return bounds_of(group, wanted.wanted, dict(resources))
 
 
-def _wanted(group: NodeGroup, pool: PoolView | None, decided: Decided, now: datetime) -> Wanted:
-    if pool is None:
+def _wanted(group: NodeGroup, seen: NodeGroupObserved, decided: Decided, now: datetime) -> Wanted:
+    if seen.pool is None:
         return Wanted()
     return wanted_bounds(
         group,
-        pool,
+        seen.pool,
         desired=decided.desired,
-        size=decided.demand.load.size,
+        size=len(seen.nodes),
         floor=decided.size.floor,
         now=now,
     )

@@ -21,6 +21,7 @@ AT_LIMIT = "AtLimit"
 STALLED = "Stalled"
 # One that fails now and then, as when its node is drained, is nothing to speak of.
 FAILURES_IN_A_ROW = 3
+NODES_TOLD = 10
 _ACTIVE = "Active"
 _OBSERVES = "ObserveOnly"
 _READING = "Reading"
@@ -199,11 +200,13 @@ def _explain(
         parts.append(kept)
     if demand.misfits:
         parts.append(f"{_count(demand.misfits, 'waiting Run')} larger than any node of the group")
+    if demand.lost:
+        parts.append(f"not ready and not counted: {_names(demand.lost)}")
     static = group.spec.provider.static
     if static and desired > demand.load.size:
         parts.append(_advice(desired - demand.load.size))
     if static and surplus:
-        parts.append(f"free to go: {', '.join(sorted(surplus))}")
+        parts.append(f"free to go: {_names(surplus)}")
     if group.spec.observe_only:
         parts.append("observeOnly: nothing is changed")
     return "; ".join(parts)
@@ -211,6 +214,12 @@ def _explain(
 
 def _advice(missing: int) -> str:
     return f"add {_count(missing, 'node')}, which no autoscaler does for a static group"
+
+
+def _names(nodes: Sequence[str]) -> str:
+    """List nodes, so many as a line takes."""
+    told, more = sorted(nodes)[:NODES_TOLD], len(nodes) - NODES_TOLD
+    return ", ".join([*told, f"and {more} more"] if more > 0 else told)
 
 
 def _count(number: int, noun: str) -> str:

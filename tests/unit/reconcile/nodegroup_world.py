@@ -26,6 +26,10 @@ RUN_LABELS = {
 REQUESTS = {"cpu": "1", "nvidia.com/gpu": "1"}
 
 
+# How long an autoscaler leaves a node that is not ready.
+DEAD_SECONDS = 1200
+
+
 def make_node(name: str, *, ready_at: float = 0, **spec: Any) -> Object:
     return {
         "apiVersion": "v1",
@@ -210,21 +214,24 @@ class NodeGroupWorld(Settling):
         """Bind what fits, as the scheduler does: Runs push place-holders aside."""
         for run in list(self.waiting):
             for name, node in self.nodes.items():
-                if name not in self.running.values() and not node["spec"].get("unschedulable"):
+                if name not in self.running.values() and _takes_pods(node):
                     self.running[run] = name
                     del self.waiting[run]
                     self._evict_placeholder(name)
                     break
         taken = {*self.running.values(), *(self._node_of(p) for p in self.placeholders.values())}
         for pod in self.placeholders.values():
-            free = [n for n in self.nodes if n not in taken]
+            free = [n for n, node in self.nodes.items() if n not in taken and _takes_pods(node)]
             if not self._node_of(pod) and not is_over(pod) and free:
                 pod["spec"]["nodeName"] = free[0]
                 pod["status"] = {"phase": "Running", "startTime": stamp(self.seconds)}
                 taken.add(free[0])
 
     def autoscale(self) -> None:
-        """Add a node for each pod without one, or remove those that nothing is on."""
+        """Add a node for each pod without one, or remove those that nothing is on, or that died."""
+        long_ago = stamp(self.seconds - DEAD_SECONDS)
+        for name in [n for n, node in self.nodes.items() if not _is_ready(node, long_ago)]:
+            self.lose(name)
         stuck = [p for p in self.placeholders.values() if not self._node_of(p)]
         limit = self.pool.max if self.pool else self.group.spec.max
         floor = self.pool.min if self.pool else 0
@@ -236,6 +243,12 @@ class NodeGroupWorld(Settling):
                 del self.nodes[name]
         if self.pool:
             self.pool = GroupSize(min=self.pool.min, max=self.pool.max, desired=len(self.nodes))
+
+    def lose(self, name: str) -> None:
+        """Remove a node with all that is on it."""
+        del self.nodes[name]
+        self.running = {r: n for r, n in self.running.items() if n != name}
+        self.placeholders = {n: p for n, p in self.placeholders.items() if self._node_of(p) != name}
 
     def autoscale_away(self) -> None:
         """Remove the nodes that nothing runs on, whatever waits."""
@@ -253,3 +266,19 @@ class NodeGroupWorld(Settling):
     def _node_of(pod: Object) -> str | None:
         found: str | None = pod["spec"].get("nodeName")
         return found
+
+
+def break_node(node: Object, at: float) -> None:
+    """Let a node's kubelet fall silent."""
+    node["status"]["conditions"][0] |= {"status": "Unknown", "lastTransitionTime": stamp(at)}
+
+
+def _is_ready(node: Object, since: str | None = None) -> bool:
+    """Whether a node is ready, or has been after some time."""
+    [ready] = node["status"]["conditions"]
+    is_recent = since is not None and ready["lastTransitionTime"] > since
+    return bool(ready["status"] == "True" or is_recent)
+
+
+def _takes_pods(node: Object) -> bool:
+    return _is_ready(node) and not node["spec"].get("unschedulable")

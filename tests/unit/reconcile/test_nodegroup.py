@@ -9,13 +9,14 @@ from nodegroup_world import (
     REMOTE,
     REQUESTS,
     NodeGroupWorld,
+    break_node,
     make_node,
     make_pod_on,
 )
 from objects import NOW, make_node_group, make_settings, stamp
 
 from labfunctions_operator.reconcile.decision import DECISIONS_AN_HOUR
-from labfunctions_operator.reconcile.demand import JOINING, NodeGroupObserved
+from labfunctions_operator.reconcile.demand import JOINING, UNREADY, NodeGroupObserved
 from labfunctions_operator.reconcile.nodegroup import reconcile_node_group
 from labfunctions_operator.reconcile.nodes import GroupSize, PoolView
 from labfunctions_operator.reconcile.placeholders import FIRST_DELAY, STEADY
@@ -565,6 +566,7 @@ def test_autoscalers_are_told_what_a_node_will_be_like() -> None:
 
 
 ADVICE = "add 2 nodes, which no autoscaler does for a static group"
+ADVICE_1 = "add 1 node, which no autoscaler does for a static group"
 
 
 def test_without_an_autoscaler_advice_is_given() -> None:
@@ -579,6 +581,43 @@ def test_without_an_autoscaler_advice_is_given() -> None:
     assert world.wait(HOUR) == ["status"]
     assert world.condition("Ready")[2].endswith("free to go: node-0-0, node-1-0")
     assert len(world.nodes) == 2
+
+
+@pytest.mark.parametrize("why", ["a Run waits", "the minimum"])
+def test_a_node_that_is_not_ready_is_neither_capacity_nor_idle(why: str) -> None:
+    world = NodeGroupWorld(provider={"static": {}}, min=int(why == "the minimum"))
+    world.add_nodes()
+    world.settle()
+    break_node(world.nodes["node-0-0"], 0)
+    if why == "a Run waits":
+        world.waiting = {"run": dict(REQUESTS)}
+    world.settle()
+    assert "1 node wanted, 1 there" in world.condition("Ready")[2], "it may only be starting"
+    assert world.decide().plan.requeue_after == UNREADY.total_seconds()
+    world.wait(UNREADY.total_seconds())
+    assert world.condition("Ready")[2].endswith(
+        f"1 node wanted, 0 there; not ready and not counted: node-0-0; {ADVICE_1}"
+    )
+    assert (world.status["idle"], world.status["busy"]) == (0, 0)
+    world.nodes["node-0-0"] = make_node("node-0-0")
+    world.settle()
+    assert "1 node wanted, 1 there" in world.condition("Ready")[2]
+
+
+def test_a_node_with_a_run_counts_whatever_its_kubelet_says() -> None:
+    world = served(1)
+    break_node(world.nodes["node-0-0"], 0)
+    world.wait(HOUR)
+    assert (world.status["busy"], world.status["desired"]) == (1, 1)
+
+
+def test_of_many_nodes_only_some_are_named() -> None:
+    world = NodeGroupWorld(provider={"static": {}})
+    world.add_nodes(13)
+    for node in world.nodes.values():
+        break_node(node, 0)
+    world.wait(HOUR)
+    assert world.condition("Ready")[2].endswith(", node-6-0, and 3 more")
 
 
 STATIC = {"static": {"deleteNodes": True}}

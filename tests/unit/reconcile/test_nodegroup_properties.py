@@ -1,14 +1,15 @@
 """What holds of a NodeGroup after any history of Runs, nodes, edits and restarts."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nodegroup_world import REMOTE, REQUESTS, NodeGroupWorld
-from objects import at, stamp
+from nodegroup_world import REMOTE, REQUESTS, NodeGroupWorld, break_node
+from objects import at
 
 from labfunctions_operator.api.times import parse_duration
 from labfunctions_operator.reconcile.pods import is_over
@@ -77,19 +78,12 @@ def somebody_adds_a_node(world: NodeGroupWorld) -> None:
 
 def node_dies(world: NodeGroupWorld) -> None:
     if world.nodes:
-        name, _ = world.nodes.popitem()
-        world.running = {r: n for r, n in world.running.items() if n != name}
-        world.placeholders = {
-            n: p for n, p in world.placeholders.items() if p["spec"].get("nodeName") != name
-        }
+        world.lose(next(reversed(world.nodes)))
 
 
 def node_is_not_ready(world: NodeGroupWorld) -> None:
     for node in list(world.nodes.values())[:1]:
-        node["status"]["conditions"][0] |= {
-            "status": "Unknown",
-            "lastTransitionTime": stamp(world.seconds),
-        }
+        break_node(node, world.seconds)
 
 
 def a_placeholder_fails(world: NodeGroupWorld) -> None:
@@ -201,11 +195,17 @@ def test_a_settled_world_is_left_alone_and_a_restart_changes_nothing(
 
 
 @each_provider
-@given(spec=SPECS, history=HISTORIES, runs=st.integers(1, 8))
-def test_a_queue_is_never_starved(provider: str, spec: Any, history: list[Any], runs: int) -> None:
+@given(spec=SPECS, history=HISTORIES, runs=st.integers(1, 8), all_dead=st.booleans())
+def test_a_queue_is_never_starved(
+    provider: str, spec: Any, history: list[Any], runs: int, all_dead: bool
+) -> None:
     """Whatever happened before, every Run that waits is served in the end."""
     world = world_after(spec, provider, history)
     world.is_known = True
+    if all_dead:
+        world.add_nodes(runs)
+        for node in world.nodes.values():
+            break_node(node, world.seconds)
     for _ in range(runs):
         run_arrives(world)
     for _ in range(60):
@@ -213,7 +213,8 @@ def test_a_queue_is_never_starved(provider: str, spec: Any, history: list[Any], 
         if world.group.spec.provider.static is None:
             world.autoscale()
         else:
-            world.add_nodes(max(0, world.status["desired"] - len(world.nodes)))
+            advice = re.search(r"add (\d+) node", world.condition("Ready")[2])
+            world.add_nodes(int(advice[1]) if advice else 0)
         world.schedule()
         checked_step(world)
         for run in list(world.running):
