@@ -52,8 +52,11 @@ class Executor:
         self._on_child = on_child
         self._limits = EventLimits()
 
-    async def execute(self, plan: Plan, obj: Mapping[str, Any]) -> None:
+    async def execute(self, plan: Plan, obj: Mapping[str, Any]) -> Mapping[Ref, str]:
         """Carry a plan out for the object that it was made for.
+
+        Returns:
+            Why pods may not leave their nodes, of those that were asked to and may not.
 
         Raises:
             Transient, Denied, InvalidSpec: Of the first write that failed; the rest is left to
@@ -61,8 +64,7 @@ class Executor:
             ChildRefused: That write was of a child.
         """
         await self.delete(plan.delete)
-        for ref in plan.evict:
-            await self._client.evict(ref)
+        refused = {ref: why for ref in plan.evict if (why := await self._evict(ref))}
         for manifest in plan.apply:
             if (child := await self._apply(manifest)) is not None:
                 self._on_child(child, obj)
@@ -73,6 +75,7 @@ class Executor:
         if written is not None:
             for event in plan.events:
                 await self._record(written, event)
+        return refused
 
     async def delete(self, refs: Iterable[Ref]) -> None:
         """Delete objects; what is gone, or going, is no failure."""
@@ -92,6 +95,15 @@ class Executor:
             cache.upsert(remaining)
         elif held is not None and ref.uid in (None, held["metadata"]["uid"]):
             cache.remove(held)
+
+    async def _evict(self, ref: Ref) -> str | None:
+        """Ask a pod to leave; whatever refuses that, as a budget does, keeps nothing else up."""
+        try:
+            await self._client.evict(ref)
+        except (Transient, Denied, InvalidSpec) as error:
+            return str(error)
+        _log("evict", f"{ref.kind}/{ref.name}")
+        return None
 
     async def _cancel(self, ref: Ref) -> None:
         try:

@@ -1,6 +1,6 @@
 """Looks at what concerns a NodeGroup, all of it in caches, and keeps its provider told."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -16,16 +16,18 @@ from labfunctions_operator.errors import InvalidSpec, NotFound
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.resources import PODS
 from labfunctions_operator.reconcile.ahead import tick_ahead
-from labfunctions_operator.reconcile.demand import NodeGroupObserved, requests_of
+from labfunctions_operator.reconcile.demand import NodeGroupObserved, Refusal, requests_of
 from labfunctions_operator.reconcile.execution import find_runtime
 from labfunctions_operator.reconcile.invalid import readable_group, refuse
 from labfunctions_operator.reconcile.nodegroup import reconcile_node_group, refuse_node_group
-from labfunctions_operator.reconcile.plan import Key, Plan
+from labfunctions_operator.reconcile.plan import Key, Plan, Ref
 from labfunctions_operator.reconcile.pods import is_over
 from labfunctions_operator.reconcile.release import cordoned_at, give_back
 from labfunctions_operator.reconcile.story import with_story
 from labfunctions_operator.settings import Settings
 
+# To say at once what was refused.
+SOON = 0.5
 # Reasons by which a Run waits for something that no node would give it.
 _REFUSED = ("QuotaExceeded", "PodRefused")
 
@@ -47,6 +49,7 @@ class NodeGroups:
         self._pools = pools
         self._executor = executor
         self._settings = settings
+        self._refusals: dict[Key, dict[str, Refusal]] = {}
 
     async def reconcile(self, key: Key, obj: Object, now: datetime) -> float | None:
         """Bring one NodeGroup nearer to what it should be."""
@@ -59,7 +62,7 @@ class NodeGroups:
             seen = await self.observe(key, group)
         decided = reconcile_node_group(group, seen, self._settings, now)
         try:
-            await self._executor.execute(with_story(decided.plan, obj), obj)
+            refused = await self._executor.execute(with_story(decided.plan, obj), obj)
         except NotFound:
             # Of all kinds written here only this one may be missing from a cluster.
             raise InvalidSpec(
@@ -68,6 +71,9 @@ class NodeGroups:
                 "place-holder pods need nothing: leave it out",
             ) from None
         waits = [decided.plan.requeue_after]
+        if refused:
+            self._note(key, refused, now)
+            waits.append(SOON)
         if self._settings.autoscaling.enabled:
             # Only now: what is wanted is on record before anyone outside is told.
             waits.append(self._pools.follow(key, group, decided.bounds))
@@ -90,6 +96,7 @@ class NodeGroups:
     async def leave(self, key: Key) -> None:
         """Put back what a group that is gone has moved outside of its own objects."""
         self._pools.leave(key)
+        self._refusals.pop(key, None)
         others = [
             node
             for node in self._world.caches["Node"].objects()
@@ -100,6 +107,11 @@ class NodeGroups:
     async def observe(self, key: Key, group: NodeGroup) -> NodeGroupObserved:
         """Return what exists around a NodeGroup."""
         nodes = self._world.nodes(group.spec.labels)
+        drained = {
+            node["metadata"]["name"]: await self._all_pods_on(node["metadata"]["name"])
+            for node in nodes
+            if cordoned_at(node) is not None
+        }
         names = [node["metadata"]["name"] for node in nodes]
         return NodeGroupObserved(
             nodes=nodes,
@@ -116,12 +128,26 @@ class NodeGroups:
                 if pod["metadata"]["labels"].get(labels.COMPONENT) == labels.COMPONENT_PLACEHOLDER
             ],
             pool=self._pools.view(key, group),
-            drained={
-                node["metadata"]["name"]: await self._all_pods_on(node["metadata"]["name"])
-                for node in nodes
-                if cordoned_at(node) is not None
-            },
+            drained=drained,
+            refusals=self._refusals_of(key, drained),
         )
+
+    def _note(self, key: Key, refused: Mapping[Ref, str], now: datetime) -> None:
+        """Remember which pods may not leave; after a restart they are asked anew."""
+        known = self._refusals.setdefault(key, {})
+        for ref, why in refused.items():
+            before = known.get(ref.uid or "")
+            count = before.count + 1 if before else 1
+            known[ref.uid or ""] = Refusal(count=count, at=now, why=why)
+
+    def _refusals_of(self, key: Key, drained: Mapping[str, list[Object]]) -> dict[str, Refusal]:
+        """Forget the pods that are gone, or whose nodes stay."""
+        left = {pod["metadata"]["uid"] for pods in drained.values() for pod in pods}
+        known = self._refusals.pop(key, {})
+        found = {uid: refusal for uid, refusal in known.items() if uid in left}
+        if found:
+            self._refusals[key] = found
+        return found
 
     def _waiting(self, group: str) -> Iterable[dict[str, str]]:
         """Yield what each Run asks for that waits for a node, and for nothing else."""

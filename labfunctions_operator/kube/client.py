@@ -11,7 +11,7 @@ from labfunctions_operator.api.labels import FIELD_MANAGER
 from labfunctions_operator.errors import InvalidSpec, NotFound
 from labfunctions_operator.kube.connection import Connection, Object
 from labfunctions_operator.kube.events import build_event
-from labfunctions_operator.kube.failures import AlreadyExists, Conflict, TooManyRequests, failure_of
+from labfunctions_operator.kube.failures import AlreadyExists, Conflict, failure_of
 from labfunctions_operator.kube.resources import Resource, find_resource
 from labfunctions_operator.reconcile.plan import Event, Manifest, Ref
 
@@ -203,8 +203,12 @@ class KubeClient(Connection):
         lives_on = answer.get("kind") == ref.kind and answer["metadata"].get("resourceVersion")
         return answer if lives_on else None
 
-    async def evict(self, ref: Ref) -> bool:
-        """Ask a pod to leave its node; say whether it may, which a budget can forbid for now."""
+    async def evict(self, ref: Ref) -> None:
+        """Ask a pod to leave its node; being gone is success.
+
+        Raises:
+            TooManyRequests: A disruption budget forbids it for now.
+        """
         path = find_resource(ref.api_version, ref.kind).path(
             namespace=ref.namespace, name=ref.name, subresource="eviction"
         )
@@ -215,13 +219,8 @@ class KubeClient(Connection):
         }
         if ref.uid:
             body["deleteOptions"] = {"preconditions": {"uid": ref.uid}}
-        try:
+        with suppress(NotFound):
             await self.request("evict", "POST", path, body=body)
-        except NotFound:
-            return True
-        except TooManyRequests:
-            return False
-        return True
 
 
 def _read_event(what: str, event: Object) -> tuple[str, Object]:

@@ -41,6 +41,8 @@ def failure_of(
     """
     status = _parse_status(body)
     detail = str(status.get("message") or "")
+    if code == 429:
+        detail = " ".join([detail, *_causes(status)]).strip()
     message = f"{what}: {detail or 'no reason given'} ({code})"
     if code in (400, 422) or (code == 500 and detail.startswith(_ILL_TYPED)):
         return InvalidSpec(_field_of(status), detail or message)
@@ -65,6 +67,12 @@ def _parse_status(body: bytes) -> dict[str, Any]:
     except ValueError:
         return {"message": body[:200].decode(errors="replace").strip()}
     return status if isinstance(status, dict) else {}
+
+
+def _causes(status: Mapping[str, Any]) -> list[str]:
+    """Return what the causes say, as which disruption budget it is."""
+    causes = (status.get("details") or {}).get("causes") or []
+    return [str(cause["message"]) for cause in causes if cause.get("message")]
 
 
 def _is_held_by_others(status: Mapping[str, Any]) -> bool:

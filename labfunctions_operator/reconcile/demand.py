@@ -1,6 +1,6 @@
 """What a group has to do, counted from what exists: nodes, Runs on them, Runs that wait."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -29,6 +29,21 @@ UNREADY = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """That a pod may not leave its node.
+
+    Attributes:
+        count: How often it was asked in a row.
+        at: When it was asked last.
+        why: The API server's words.
+    """
+
+    count: int
+    at: datetime
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class NodeGroupObserved:
     """What exists around a NodeGroup.
 
@@ -43,6 +58,7 @@ class NodeGroupObserved:
         placeholders: The group's place-holder pods.
         pool: What the provider reports, where it is asked.
         drained: All pods on nodes that are being released, by the node's name.
+        refusals: Of those pods that may not leave, by their uid.
     """
 
     nodes: Sequence[Object] = ()
@@ -54,6 +70,7 @@ class NodeGroupObserved:
     placeholders: Sequence[Object] = ()
     pool: PoolView | None = None
     drained: Mapping[str, Sequence[Object]] = field(default_factory=dict)
+    refusals: Mapping[str, Refusal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +104,7 @@ def demand_of(
     known: Mapping[str, str],
     devices: Mapping[str, str],
     ahead: timedelta | None,
+    held: Container[str] = (),
     now: datetime,
 ) -> Demand:
     """Count what a group has to do.
@@ -96,6 +114,7 @@ def demand_of(
         known: What a node of the group offers, as seen before; empty if none was.
         devices: What its nodes are said to have.
         ahead: How long before a Workflow's tick its Run counts; None means never.
+        held: Nodes that something of others keeps.
         now: The time.
     """
     runs = _runs_by_node(seen.pods)
@@ -122,6 +141,7 @@ def demand_of(
             runs=runs.get(_name(node), 0),
             idle_since=_idle_since(node, seen.ends.get(_name(node))),
             is_awaited=any(fits(r, size) for r in fitting),
+            is_held=_name(node) in held,
         )
         for node, size in zip(staying, offers, strict=True)
     ]

@@ -23,7 +23,7 @@ from labfunctions_operator.reconcile.nodegroup_status import (
 from labfunctions_operator.reconcile.nodes import Bounds, PoolView
 from labfunctions_operator.reconcile.placeholders import place
 from labfunctions_operator.reconcile.plan import Plan
-from labfunctions_operator.reconcile.release import Release, give_back, release_nodes
+from labfunctions_operator.reconcile.release import Release, give_back, held_nodes, release_nodes
 from labfunctions_operator.settings import Settings
 
 
@@ -54,13 +54,14 @@ def reconcile_node_group(
         known={} if is_edited else group.status.node_resources,
         devices=devices_of(group.spec),
         ahead=parse_duration(ahead) if ahead else None,
+        held=held_nodes(seen.nodes, now),
         now=now,
     )
     decided = decide(group, demand, seen.placeholders, now)
     wanted = _wanted(group, seen, decided, now)
     release = _release(group, seen, decided, now)
     plan = _children(group, seen, decided, settings)
-    status = node_group_status(group, seen, decided, wanted, now=now)
+    status = node_group_status(group, seen, decided, wanted, release, now=now)
     waits = [
         decided.size.look_again,
         demand.next_tick,

@@ -10,10 +10,10 @@ from labfunctions_operator.api.times import rfc3339
 from labfunctions_operator.api.types import Condition
 from labfunctions_operator.reconcile.bounds import DRIFTED, Wanted
 from labfunctions_operator.reconcile.decision import DECISIONS_AN_HOUR, Decided
-from labfunctions_operator.reconcile.demand import Demand, NodeGroupObserved
+from labfunctions_operator.reconcile.demand import NodeGroupObserved
 from labfunctions_operator.reconcile.nodes import GroupSize, PoolView
 from labfunctions_operator.reconcile.plan import Event, Problem
-from labfunctions_operator.reconcile.scaling import Size
+from labfunctions_operator.reconcile.release import Release
 
 READY = "Ready"
 SCALING_ACTIVE = "ScalingActive"
@@ -42,6 +42,7 @@ def node_group_status(
     seen: NodeGroupObserved,
     decided: Decided,
     wanted: Wanted,
+    release: Release,
     *,
     now: datetime,
 ) -> NodeGroupStatus:
@@ -69,7 +70,7 @@ def node_group_status(
         wanted=wanted.wanted,
         written=wanted.written,
         node_resources=dict(decided.demand.resources),
-        conditions=_with_facts(group, _facts(group, seen.pool, decided, wanted), now),
+        conditions=_with_facts(group, _facts(group, seen.pool, decided, wanted, release), now),
     )
 
 
@@ -116,12 +117,12 @@ def _with_facts(group: NodeGroup, facts: Sequence[_Fact], now: datetime) -> list
 
 
 def _facts(
-    group: NodeGroup, pool: PoolView | None, decided: Decided, wanted: Wanted
+    group: NodeGroup, pool: PoolView | None, decided: Decided, wanted: Wanted, release: Release
 ) -> list[_Fact]:
-    problem, unread = _problem(pool, decided, wanted), False
+    problem, unread = _problem(pool, decided, wanted, release), False
     if problem is None and pool is not None and pool.size is None:
         problem, unread = _said_before(group)
-    says = _explain(group, decided.demand, decided.size, decided.desired, decided.surplus)
+    says = _explain(group, decided, release)
     ready = _Fact(READY, True, "Ready", says)
     if problem:
         ready = _Fact(READY, False, problem.reason, f"{problem.message}; {says}")
@@ -137,7 +138,7 @@ def _facts(
         text = f"{decided.size.need} nodes are needed, max is {group.spec.max}"
         limited = _Fact(AT_LIMIT, True, "TooManyRuns", text)
     stalled = _Fact(STALLED, False, "Steady", "")
-    if brake := _brake(decided):
+    if brake := _brake(decided, release):
         stalled = _Fact(STALLED, True, brake.reason, brake.message)
     return [ready, _active(group, problem, unread=unread), limited, drifted, stalled]
 
@@ -166,17 +167,19 @@ def _active(group: NodeGroup, problem: Problem | None, *, unread: bool) -> _Fact
     return _Fact(SCALING_ACTIVE, True, _ACTIVE, "")
 
 
-def _problem(pool: PoolView | None, decided: Decided, wanted: Wanted) -> Problem | None:
+def _problem(
+    pool: PoolView | None, decided: Decided, wanted: Wanted, release: Release
+) -> Problem | None:
     if wanted.problem:
         return wanted.problem
     if pool is not None and pool.problem:
         return pool.problem
-    if brake := _brake(decided):
+    if brake := _brake(decided, release):
         return Problem(reason=STALLED, message=brake.message)
     return None
 
 
-def _brake(decided: Decided) -> Problem | None:
+def _brake(decided: Decided, release: Release) -> Problem | None:
     """Say what goes round in circles."""
     if decided.is_stalled:
         text = f"{DECISIONS_AN_HOUR} decisions in an hour: the next one waits until that is over"
@@ -185,13 +188,15 @@ def _brake(decided: Decided) -> Problem | None:
     if failures and failures.count >= FAILURES_IN_A_ROW:
         text = f"place-holders failed {failures.count} times in a row, the last one: {failures.why}"
         return Problem(reason="PlaceholdersFail", message=text)
+    if release.is_blocked:
+        return Problem(reason="DrainBlocked", message="; ".join(release.says))
     return None
 
 
-def _explain(
-    group: NodeGroup, demand: Demand, size: Size, desired: int, surplus: Sequence[str]
-) -> str:
+def _explain(group: NodeGroup, decided: Decided, release: Release) -> str:
     """Say in one line why a group has the size it has."""
+    demand, size, desired = decided.demand, decided.size, decided.desired
+    surplus = decided.surplus
     parts = [f"{size.why}: {_count(desired, 'node')} wanted, {demand.load.size} there"]
     if size.need > group.spec.max:
         parts.append(f"max is {group.spec.max}")
@@ -207,6 +212,8 @@ def _explain(
         parts.append(_advice(desired - demand.load.size))
     if static and surplus:
         parts.append(f"free to go: {_names(surplus)}")
+    if not release.is_blocked:  # else it is said already
+        parts += release.says
     if group.spec.observe_only:
         parts.append("observeOnly: nothing is changed")
     return "; ".join(parts)

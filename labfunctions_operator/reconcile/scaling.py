@@ -23,6 +23,7 @@ class Node:
         runs: Runs on it that have not ended.
         idle_since: When its last Run ended or it became Ready, whichever is later.
         is_awaited: Whether a Run that waits would fit onto it.
+        is_held: Whether something other than a Run keeps it.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Node:
     runs: int = 0
     idle_since: datetime
     is_awaited: bool = False
+    is_held: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +164,8 @@ def _idle_after(spec: NodeGroupSpec) -> timedelta:
 
 def _releasable(load: Load, after: timedelta, now: datetime) -> tuple[str, ...]:
     """Return the nodes that nothing needs, the longest idle first."""
-    idle = [
-        n for n in load.nodes if not n.runs and not n.is_awaited and n.idle_since + after <= now
-    ]
+    unneeded = [n for n in load.nodes if not (n.runs or n.is_awaited or n.is_held)]
+    idle = [n for n in unneeded if n.idle_since + after <= now]
     return tuple(n.name for n in sorted(idle, key=lambda n: (n.idle_since, n.name)))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from labfunctions_operator.kube.cache import Cache
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.informer import Informer
 from labfunctions_operator.kube.resources import JOBS
-from labfunctions_operator.reconcile.plan import Event, Key, Plan
+from labfunctions_operator.reconcile.plan import Event, Key, Plan, Ref
 
 from .harness import PROBES, Audit, config_map, job, owned, probe, ref_of, until
 
@@ -38,8 +39,8 @@ class Bench:
         default_factory=lambda: {"Probe": Cache(), "Job": Cache(), "ConfigMap": Cache()}
     )
 
-    async def execute(self, plan: Plan, obj: Object | None = None) -> None:
-        await Executor(self.client, self.caches).execute(plan, obj or self.owner)
+    async def execute(self, plan: Plan, obj: Object | None = None) -> Mapping[Ref, str]:
+        return await Executor(self.client, self.caches).execute(plan, obj or self.owner)
 
     def held(self, kind: str, name: str) -> Object | None:
         return self.caches[kind].get(self.namespace, name)
@@ -194,6 +195,41 @@ async def test_executor_deletes_what_still_lives_only_once(bench: Bench) -> None
         await bench.execute(Plan(delete=(ref_of(child),)))
     assert await bench.audit.writes() == ["patch configmaps", "delete configmaps"]
     await bench.client.apply(bench.config_map())
+
+
+async def test_executor_tells_which_pods_a_budget_keeps_and_goes_on(
+    bench: Bench, kubectl: Kubectl
+) -> None:
+    meta = {"namespace": bench.namespace, "name": "web"}
+    for kind, version, body in (
+        ("ServiceAccount", "v1", {}),
+        (
+            "Pod",
+            "v1",
+            {
+                "metadata": {**meta, "labels": {"app": "web"}},
+                "spec": {
+                    "serviceAccountName": "web",
+                    "containers": [{"name": "main", "image": "none"}],
+                },
+            },
+        ),
+        (
+            "PodDisruptionBudget",
+            "policy/v1",
+            {"spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}},
+        ),
+    ):
+        create_as_user(kubectl, {"apiVersion": version, "kind": kind, "metadata": meta, **body})
+    runs = ("--subresource=status", "--type=merge", '--patch={"status": {"phase": "Running"}}')
+    kubectl.run("patch", "pod", "web", "-n", bench.namespace, *runs)
+    ref = Ref.to("v1", "Pod", meta)
+    plan = Plan(evict=(ref,), status={"phase": "Done"})
+    refused = await bench.execute(plan)
+    assert "disruption budget web " in refused[ref]
+    assert "patch probes/status" in await bench.audit.writes()
+    kubectl.run("delete", "pdb", "web", "-n", bench.namespace)
+    assert await bench.execute(Plan(evict=(ref,))) == {}
 
 
 async def test_executor_reports_a_namespace_that_is_gone(bench: Bench) -> None:

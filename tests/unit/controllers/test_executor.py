@@ -11,6 +11,7 @@ from objects import make_object
 from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.errors import ChildRefused, Denied, InvalidSpec
 from labfunctions_operator.kube.cache import Cache
+from labfunctions_operator.kube.failures import TooManyRequests
 from labfunctions_operator.reconcile.plan import Plan, Ref
 
 Object = dict[str, Any]
@@ -37,6 +38,10 @@ class Server:
             raise self.failure
         metadata = {**manifest["metadata"], "uid": "1", "resourceVersion": "2"}
         return {**manifest, "metadata": metadata}
+
+    async def evict(self, ref: Ref) -> None:
+        if ref.name == "web":
+            raise TooManyRequests("a budget")
 
     async def patch_status(self, *, status: Object, **_: Any) -> Object:
         return {**make_object("Workflow", "report", {}, status), "metadata": {**OWNER["metadata"]}}
@@ -81,3 +86,12 @@ def test_executor_tells_a_child_that_is_refused_from_its_owner() -> None:
     plan = Plan(apply=(make_object("Run", "first", {}),))
     with pytest.raises(ChildRefused, match="spec: a policy says no"):
         asyncio.run(Executor(server, {}).execute(plan, OWNER))
+
+
+def test_a_pod_that_may_not_leave_keeps_nothing_else_up() -> None:
+    caches = {"Workflow": Cache()}
+    server: Any = Server()
+    web, dns = (Ref(api_version="v1", kind="Pod", namespace="x", name=n) for n in ("web", "dns"))
+    plan = Plan(evict=(web, dns), status={"phase": "Ready"})
+    assert asyncio.run(Executor(server, caches).execute(plan, OWNER)) == {web: "a budget"}
+    assert len(caches["Workflow"]) == 1

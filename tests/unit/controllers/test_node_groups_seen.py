@@ -2,7 +2,8 @@
 
 import itertools
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from objects import Object, at, make_node_group, make_object, make_settings, stamp
@@ -17,7 +18,7 @@ from labfunctions_operator.controllers.world import World
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.demand import NodeGroupObserved
 from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, PoolView
-from labfunctions_operator.reconcile.plan import Key, Plan
+from labfunctions_operator.reconcile.plan import Key, Plan, Ref
 
 GROUP = Key("NodeGroup", "", "gpu")
 RUN_LABELS = {
@@ -89,9 +90,11 @@ def concerned(world: World, obj: Object, *, autoscaling: bool = True) -> list[Ke
     return Dependents(world, autoscaling=autoscaling).concerned(obj)
 
 
-def groups_of(world: World, executor: Any = None, pools: Any = None) -> NodeGroups:
+def groups_of(
+    world: World, executor: Any = None, pools: Any = None, *, client: Any = None
+) -> NodeGroups:
     return NodeGroups(
-        client=cast(Any, None),
+        client=client,
         world=world,
         pools=pools or Pools(lambda _: pytest.fail("no provider"), lambda _: None),
         executor=executor,
@@ -315,6 +318,43 @@ class Recorder:
 
     async def execute(self, plan: Plan, obj: Object) -> None:
         self.applied += plan.apply
+
+
+class Budget(Recorder):
+    """Lets no pod leave."""
+
+    async def execute(self, plan: Plan, obj: Object) -> dict[Ref, str]:
+        await super().execute(plan, obj)
+        return dict.fromkeys(plan.evict, "a budget")
+
+
+class Pods:
+    """All pods of a node, as the API server lists them."""
+
+    def __init__(self) -> None:
+        owner = {"kind": "ReplicaSet", "controller": True}
+        self.items = [plain("Pod", "web", {"nodeName": "n"}, phase="Running")]
+        self.items[0]["metadata"]["ownerReferences"] = [owner]
+
+    async def list(self, resource: object, *, field_selector: str) -> Any:
+        assert field_selector == "spec.nodeName=n"
+        return SimpleNamespace(items=self.items)
+
+
+async def test_a_pod_that_may_not_leave_is_remembered_until_it_has() -> None:
+    node = plain("Node", "n", {"unschedulable": True}, {"pool": "gpu"})
+    node["metadata"]["annotations"] = {"labfunctions.io/releasing": stamp()}
+    spec = {"labels": {"pool": "gpu"}, "max": 3, "provider": {"static": {"deleteNodes": True}}}
+    obj = make_object("NodeGroup", "gpu", spec)
+    pods = Pods()
+    groups = groups_of(world_of(node), Budget(), client=pods)
+    parsed = make_node_group(**spec)
+    for seconds, count, wait in ((10, 1, 0.5), (12, 1, 8), (20, 2, 0.5), (30, 2, 10)):
+        assert await groups.reconcile(GROUP, obj, at(seconds)) == wait
+        [refusal] = (await groups.observe(GROUP, parsed)).refusals.values()
+        assert (refusal.count, refusal.why) == (count, "a budget")
+    pods.items = []
+    assert (await groups.observe(GROUP, parsed)).refusals == {}
 
 
 async def test_a_group_that_is_gone_gives_back_the_nodes_it_cordoned() -> None:

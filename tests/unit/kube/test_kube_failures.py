@@ -68,6 +68,14 @@ def test_a_field_of_another_manager_is_told_from_other_conflicts() -> None:
     assert "kubectl-annotate" in str(failure)
 
 
+def test_a_refused_eviction_says_which_budget_it_is() -> None:
+    cause = {"reason": "DisruptionBudget", "message": "The disruption budget web needs 1"}
+    message = "Cannot evict pod as it would violate the pod's disruption budget."
+    status = {"message": message, "details": {"causes": [cause]}}
+    failure = failure_of("evict", 429, json.dumps(status).encode())
+    assert str(failure) == f"evict: {message} The disruption budget web needs 1 (429)"
+
+
 def test_failure_waits_as_long_as_the_server_asks() -> None:
     failure = failure_of("get", 429, body("slow down"), {"Retry-After": "7"})
     assert isinstance(failure, Transient)

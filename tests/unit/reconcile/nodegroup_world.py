@@ -9,7 +9,7 @@ from settling import Settling
 
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.parse import parse
-from labfunctions_operator.reconcile.demand import NodeGroupObserved
+from labfunctions_operator.reconcile.demand import NodeGroupObserved, Refusal
 from labfunctions_operator.reconcile.nodegroup import NodeGroupPlan, reconcile_node_group
 from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, PoolView
 from labfunctions_operator.reconcile.plan import Event
@@ -63,12 +63,28 @@ def make_pod_on(node: str, name: str = "run", **labels: str) -> Object:
     }
 
 
+def make_other(name: str, owner: str | None = "ReplicaSet") -> Object:
+    """A pod of somebody else."""
+    owners = [{"kind": owner, "controller": True}] if owner else []
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "others",
+            "uid": uid_of("Pod", name),
+            "ownerReferences": owners,
+        },
+        "status": {"phase": "Running"},
+    }
+
+
 class NodeGroupWorld(Settling):
     """One NodeGroup and all that concerns it.
 
     Attributes:
         running: The node of each Run that runs.
         waiting: What each Run asks for that waits.
+        others: Pods of others on each node.
+        budgets: Those of them that may not leave.
         pool: The bounds at the provider; None for providers inside the cluster.
         writes: What the operator wrote: `status`, `create x`, `delete x`, `evict x`, `patch x`.
     """
@@ -86,6 +102,8 @@ class NodeGroupWorld(Settling):
         self.images: list[str] = []
         self.placeholders: dict[str, Object] = {}
         self.others: dict[str, list[Object]] = {}
+        self.budgets: set[str] = set()
+        self.refusals: dict[str, Refusal] = {}
         provider = self.group.spec.provider
         is_remote = provider.capacity is None and provider.static is None
         self.pool = GroupSize(min=0, max=4, desired=0) if is_remote else None
@@ -141,6 +159,7 @@ class NodeGroupWorld(Settling):
                 ]
                 for name in self.nodes
             },
+            refusals=self.refusals,
         )
 
     def _view(self) -> PoolView | None:
@@ -160,6 +179,11 @@ class NodeGroupWorld(Settling):
             (self.placeholders if ref.kind == "Pod" else self.nodes).pop(ref.name)
         for ref in plan.evict:
             self.writes.append(f"evict {ref.name}")
+            if ref.name in self.budgets and ref.uid:
+                before = self.refusals.get(ref.uid)
+                self.refusals[ref.uid] = Refusal(
+                    count=before.count + 1 if before else 1, at=at(self.seconds), why="a budget"
+                )
         for manifest in plan.apply:
             self._apply(json.loads(json.dumps(manifest)))
         status = json.loads(json.dumps(plan.status))

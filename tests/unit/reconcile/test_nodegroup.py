@@ -11,6 +11,7 @@ from nodegroup_world import (
     NodeGroupWorld,
     break_node,
     make_node,
+    make_other,
     make_pod_on,
 )
 from objects import NOW, make_node_group, make_settings, stamp
@@ -133,10 +134,10 @@ def test_a_placeholder_that_was_evicted_is_made_anew_after_a_moment() -> None:
 def test_placeholders_that_always_fail_are_tried_less_and_less_and_that_is_said() -> None:
     world = NodeGroupWorld(min=2)
     world.add_nodes(2)
-    for _ in range(3600):
+    for _ in range(360):
         for pod in world.placeholders.values():
             pod["status"] = EVICTED
-        world.wait(1)
+        world.wait(10)
     made = [write for write in world.writes if write.startswith("create")]
     assert len(made) <= 2 * 12
     says = "place-holders failed 11 times in a row, the last one: Evicted: The node was low on"
@@ -174,9 +175,9 @@ def test_a_placeholder_says_in_its_own_words_why_it_failed(status: Any, why: str
 
 def test_placeholders_that_somebody_takes_away_are_made_anew_so_often_and_no_more() -> None:
     world = NodeGroupWorld(min=1)
-    for _ in range(HOUR):
+    for _ in range(2 * DECISIONS_AN_HOUR):
         world.placeholders.clear()
-        world.wait(0.5)
+        world.wait(1)
     assert world.writes.count("create gpu-placeholder-0") == DECISIONS_AN_HOUR
     assert world.condition("Stalled")[:2] == ("True", "TooManyDecisions")
     assert world.condition("Ready")[:2] == ("False", "Stalled")
@@ -626,18 +627,7 @@ STATIC = {"static": {"deleteNodes": True}}
 def test_an_idle_node_is_cordoned_looked_at_again_drained_and_deleted() -> None:
     world = NodeGroupWorld(provider=STATIC)
     world.add_nodes()
-    world.others["node-0-0"] = [
-        {
-            "metadata": {
-                "name": name,
-                "namespace": "kube-system",
-                "uid": name,
-                "ownerReferences": [{"kind": owner}],
-            },
-            "status": {"phase": "Running"},
-        }
-        for name, owner in (("proxy", "DaemonSet"), ("dns", "ReplicaSet"))
-    ]
+    world.others["node-0-0"] = [make_other("proxy", "DaemonSet"), make_other("dns")]
     assert world.wait(600) == ["patch node-0-0", "status", "status"]
     assert world.nodes["node-0-0"]["spec"] == {"unschedulable": True}
     assert world.decide().plan.requeue_after == 10
@@ -647,6 +637,99 @@ def test_an_idle_node_is_cordoned_looked_at_again_drained_and_deleted() -> None:
     world.others["node-0-0"].pop()
     world.step()
     assert world.nodes == {}
+
+
+def test_a_drain_that_a_budget_forbids_is_said_and_tried_less_and_less() -> None:
+    world = NodeGroupWorld(provider=STATIC)
+    world.add_nodes()
+    world.others["node-0-0"] = [make_other("web")]
+    world.budgets = {"web"}
+    world.wait(600)
+    for _ in range(360):
+        world.seconds += 10
+        world.step()
+    assert 10 < world.writes.count("evict web") < 20
+    says = "node-0-0 cannot be drained, pod others/web may not leave: a budget"
+    assert world.condition("Stalled") == ("True", "DrainBlocked", says)
+    assert world.condition("Ready")[:2] == ("False", "Stalled")
+    assert world.condition("Ready")[2].count(says) == 1
+    warnings = [(e.reason, e.message) for e in world.events if e.type == "Warning"]
+    assert warnings == [("Stalled", says)]
+    world.others.clear()
+    world.refusals.clear()
+    world.step()
+    assert (world.nodes, world.condition("Stalled")[0]) == ({}, "False")
+
+
+def test_one_refusal_is_told_and_is_no_alarm() -> None:
+    world = NodeGroupWorld(provider=STATIC)
+    world.add_nodes()
+    world.others["node-0-0"] = [make_other("web"), make_other("dns")]
+    world.budgets = {"web"}
+    world.wait(600)
+    world.seconds += 10
+    world.step()
+    decided = world.step()
+    assert world.condition("Ready")[:2] == ("True", "Ready")
+    assert world.condition("Ready")[2].endswith("pod others/web may not leave: a budget")
+    assert decided.plan.requeue_after == 10
+    assert world.writes.count("evict web") == 1
+
+
+def test_a_node_with_a_pod_that_would_be_lost_stays_and_another_one_goes() -> None:
+    world = NodeGroupWorld(provider=STATIC, min=1)
+    world.add_nodes(2)
+    world.others["node-0-0"] = [make_other("debug", owner=None)]
+    world.wait(600)
+    assert world.nodes["node-0-0"]["spec"] == {"unschedulable": True}
+    world.wait(10)
+    assert world.nodes["node-0-0"]["spec"] == {}
+    assert world.nodes["node-1-0"]["spec"] == {"unschedulable": True}
+    says = "node-0-0 stays: pod others/debug has no controller and would be lost"
+    assert world.condition("Ready")[2].endswith(says)
+    world.wait(10)
+    assert list(world.nodes) == ["node-0-0"]
+    assert "evict debug" not in world.writes
+    world.edit(min=0)
+    assert world.settle() == ["status"], "it is left alone for a while"
+    world.wait(60)
+    assert world.decide().plan.requeue_after == HOUR - 70
+    world.others.clear()
+    world.wait(HOUR)
+    world.wait(10)
+    assert world.nodes == {}
+
+
+def test_a_pod_of_nobodys_that_is_going_anyway_is_waited_for() -> None:
+    world = NodeGroupWorld(provider=STATIC)
+    world.add_nodes()
+    world.others["node-0-0"] = [make_other("debug", owner=None)]
+    world.others["node-0-0"][0]["metadata"]["deletionTimestamp"] = stamp()
+    world.wait(600)
+    world.wait(10)
+    assert world.nodes["node-0-0"]["spec"] == {"unschedulable": True}
+    assert "evict debug" not in world.writes
+
+
+def test_notes_on_nodes_go_when_the_provider_changes() -> None:
+    world = NodeGroupWorld(provider=STATIC)
+    world.add_nodes()
+    world.others["node-0-0"] = [make_other("debug", owner=None)]
+    world.wait(600)
+    world.wait(10)
+    assert world.nodes["node-0-0"]["metadata"]["annotations"]
+    world.edit(provider={"static": {}})
+    world.settle()
+    assert world.nodes["node-0-0"]["metadata"]["annotations"] == {}
+
+
+@pytest.mark.parametrize("note", ["for ever", "9999-12-31T23:59:59Z x/y"])
+def test_what_somebody_writes_into_a_note_is_no_note(note: str) -> None:
+    world = NodeGroupWorld(provider=STATIC)
+    world.add_nodes()
+    world.nodes["node-0-0"]["metadata"]["annotations"] = {"labfunctions.io/kept": note}
+    world.wait(600)
+    assert world.nodes["node-0-0"]["spec"] == {"unschedulable": True}
 
 
 def test_a_run_that_comes_meanwhile_gets_the_node_back() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nodegroup_world import REMOTE, REQUESTS, NodeGroupWorld, break_node
+from nodegroup_world import REMOTE, REQUESTS, NodeGroupWorld, break_node, make_other
 from objects import at
 
 from labfunctions_operator.api.times import parse_duration
@@ -91,6 +91,17 @@ def a_placeholder_fails(world: NodeGroupWorld) -> None:
         pod["status"] = {"phase": "Failed", "reason": "OutOfpods"}
 
 
+def others_move_in(world: NodeGroupWorld) -> None:
+    for number, node in enumerate(world.nodes):
+        world.others[node] = [make_other(f"{node}-web", ("ReplicaSet", None)[number % 2])]
+        world.budgets.add(f"{node}-web")
+
+
+def others_move_out(world: NodeGroupWorld) -> None:
+    world.others.clear()
+    world.refusals.clear()
+
+
 def scheduler_acts(world: NodeGroupWorld) -> None:
     world.schedule()
 
@@ -131,6 +142,8 @@ EVENTS: list[Callable[[NodeGroupWorld], None]] = [
     scheduler_acts,
     scheduler_acts,
     a_placeholder_fails,
+    others_move_in,
+    others_move_out,
     a_moment,
     a_while,
     the_pool_is_unknown,
