@@ -200,10 +200,13 @@ class Executor:
 
     async def _record(self, obj: Object, event: Event) -> None:
         """Record an Event; a lost one is no reason to try the whole plan again."""
-        result: str = self._limits.decide(obj["metadata"]["uid"], event)
+        uid = obj["metadata"]["uid"]
+        result: str = self._limits.decide(uid, event)
         try:
             if result == "Recorded":
-                await self._client.create_event(obj, event)
+                self._limits.recorded(uid, event, await self._client.create_event(obj, event))
+            elif result == "Repeated":
+                await self._client.count_event(obj, *self._limits.repeated(uid, event))
         except (Transient, Denied, NotFound, InvalidSpec) as error:
             result = "Failed"
             logger.warning("cannot record the Event %s: %s", event.reason, error)

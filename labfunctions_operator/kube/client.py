@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from labfunctions_operator.api.labels import FIELD_MANAGER
+from labfunctions_operator.api.times import rfc3339
 from labfunctions_operator.errors import InvalidSpec, NotFound
 from labfunctions_operator.kube.connection import Connection, Object
-from labfunctions_operator.kube.events import build_event
+from labfunctions_operator.kube.events import EVENTS_OF_CLUSTER, build_event
 from labfunctions_operator.kube.failures import AlreadyExists, Conflict, failure_of
-from labfunctions_operator.kube.resources import Resource, find_resource
+from labfunctions_operator.kube.resources import EVENTS, Resource, find_resource
 from labfunctions_operator.reconcile.plan import Event, Manifest, Ref
 
 PAGE = 500
@@ -21,6 +22,7 @@ WATCH_SECONDS = (270, 330)
 
 _APPLY = "application/apply-patch+yaml"
 _JSON_PATCH = "application/json-patch+json"
+_MERGE_PATCH = "application/merge-patch+json"
 
 
 class ListResult(NamedTuple):
@@ -173,10 +175,25 @@ class KubeClient(Connection):
             uid = operations[0]["value"]
             raise NotFound(f"{path} is no longer the object with uid {uid}") from error
 
-    async def create_event(self, obj: Mapping[str, Any], event: Event) -> None:
-        """Record an Event about this version of an object; a repeat changes nothing."""
+    async def create_event(self, obj: Mapping[str, Any], event: Event) -> str:
+        """Record an Event about this version of an object, once; return its name."""
+        manifest = build_event(obj, event, datetime.now(UTC))
         with suppress(AlreadyExists):
-            await self.create(build_event(obj, event, datetime.now(UTC)))
+            await self.create(manifest)
+        name: str = manifest["metadata"]["name"]
+        return name
+
+    async def count_event(self, obj: Mapping[str, Any], name: str, count: int) -> None:
+        """Say that an Event about an object was told once more."""
+        namespace = obj["metadata"].get("namespace", EVENTS_OF_CLUSTER)
+        await self.request(
+            "count",
+            "PATCH",
+            EVENTS.path(namespace=namespace, name=name),
+            query={"fieldManager": FIELD_MANAGER},
+            body={"count": count, "lastTimestamp": rfc3339(datetime.now(UTC))},
+            content_type=_MERGE_PATCH,
+        )
 
     async def delete(self, ref: Ref) -> Object | None:
         """Delete an object and, in the background, its dependents unless they are to stay.

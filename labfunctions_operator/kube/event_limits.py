@@ -1,4 +1,4 @@
-"""How many Events are written: none twice in a while, few about one object, and few in all."""
+"""How many Events are written: repeats count up, few are about one object, and few in all."""
 
 import time
 from collections import OrderedDict
@@ -8,9 +8,9 @@ from typing import Literal
 
 from labfunctions_operator.reconcile.plan import Event
 
-# What client-go allows one object, for the same reason.
-OBJECT_BURST = 25
-OBJECT_PER_SECOND = 1 / 300
+# As many as a NodeGroup may decide in an hour: each of its decisions is told.
+OBJECT_BURST = 60
+OBJECT_PER_SECOND = 1 / 60
 TOTAL_BURST = 500
 TOTAL_PER_SECOND = 10.0
 REPEAT_SECONDS = 600.0
@@ -39,11 +39,20 @@ class TokenBucket:
 
 
 @dataclass
+class _Recorded:
+    """One Event that was written."""
+
+    name: str
+    at: float
+    count: int = 1
+
+
+@dataclass
 class _Told:
     """What was told about one object, and when."""
 
     bucket: TokenBucket
-    at: dict[Event, float] = field(default_factory=dict)
+    events: dict[Event, _Recorded] = field(default_factory=dict)
 
 
 class EventLimits:
@@ -62,13 +71,21 @@ class EventLimits:
         """Say what becomes of an Event about the object with that uid."""
         now = self._clock()
         told = self._told(uid, now)
-        told.at = {known: at for known, at in told.at.items() if now - at < REPEAT_SECONDS}
-        if event in told.at:
-            return "Repeated"
+        told.events = {e: r for e, r in told.events.items() if now - r.at < REPEAT_SECONDS}
         if not told.bucket.take(now) or not self._all.take(now):
             return "Limited"
-        told.at[event] = now
-        return "Recorded"
+        return "Repeated" if event in told.events else "Recorded"
+
+    def recorded(self, uid: str, event: Event, name: str) -> None:
+        """Note under which name an Event was written."""
+        now = self._clock()
+        self._told(uid, now).events[event] = _Recorded(name, now)
+
+    def repeated(self, uid: str, event: Event) -> tuple[str, int]:
+        """Count one more of a repeated Event; return its name and how often it was told."""
+        found = self._told(uid, self._clock()).events[event]
+        found.count += 1
+        return found.name, found.count
 
     def _told(self, uid: str, now: float) -> _Told:
         if uid not in self._objects:

@@ -9,6 +9,8 @@ from labfunctions_operator.reconcile.plan import Event
 
 COMPONENT = "labfunctions-operator"
 MESSAGE_LIMIT = 1024
+# Where Events of cluster-scoped objects live.
+EVENTS_OF_CLUSTER = "default"
 
 
 def build_event(obj: Mapping[str, Any], event: Event, now: datetime) -> dict[str, Any]:
@@ -35,8 +37,7 @@ def build_event(obj: Mapping[str, Any], event: Event, now: datetime) -> dict[str
         "kind": "Event",
         "metadata": {
             "name": f"{metadata['name']}.{suffix}",
-            # Where Events of cluster-scoped objects live.
-            "namespace": metadata.get("namespace", "default"),
+            "namespace": metadata.get("namespace", EVENTS_OF_CLUSTER),
         },
         "involvedObject": involved,
         "type": event.type,

@@ -176,7 +176,7 @@ EVENTS = Definition(
     "labfunctions_events_total",
     "counter",
     ("result",),
-    "Kubernetes Events, by result: Recorded, Repeated (told lately), Limited (too many) or Failed.",
+    "Kubernetes Events, by result: Recorded, Repeated (counted up), Limited (too many) or Failed.",
 )
 RECONCILES = Definition(
     "labfunctions_reconciles_total",

@@ -107,7 +107,7 @@ def test_the_operator_is_granted_what_it_needs_and_nothing_else(
         "batch/cronjobs": read | {"create", "patch", "delete"},
         "/pods": read,
         "/nodes": {"get"},
-        "/events": {"list", "create"},
+        "/events": {"list", "create", "patch"},
         "/secrets": {"get", "create", "patch"},
     }
 

@@ -348,9 +348,11 @@ async def test_client_events_are_told_once_and_shown_by_describe(
 ) -> None:
     obj = await client.apply(probe(namespace))
     event = Event(type="Warning", reason="BuildFailed", message="no such image")
-    await client.create_event(obj, event)
-    await client.create_event(obj, event)
-    assert len(kubectl.get("events", "-n", namespace)["items"]) == 1
+    name = await client.create_event(obj, event)
+    assert await client.create_event(obj, event) == name
+    await client.count_event(obj, name, 3)
+    [told] = kubectl.get("events", "-n", namespace)["items"]
+    assert told["count"] == 3
     described = kubectl.run("describe", "probes.test.labfunctions.io/p", "-n", namespace)
     line = described.splitlines()[-1].split()
     assert line[:2] == ["Warning", "BuildFailed"]

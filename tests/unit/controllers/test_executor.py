@@ -12,7 +12,7 @@ from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.errors import ChildRefused, Denied, InvalidSpec
 from labfunctions_operator.kube.cache import Cache
 from labfunctions_operator.kube.failures import TooManyRequests
-from labfunctions_operator.reconcile.plan import Plan, Ref
+from labfunctions_operator.reconcile.plan import Event, Plan, Ref
 
 Object = dict[str, Any]
 
@@ -33,11 +33,21 @@ class Server:
         self.cancelled.append(ref.name)
         return make_object("Run", ref.name, {"cancel": True}, resourceVersion="3")
 
+    def __init__(self) -> None:
+        self.events: list[tuple[str, int]] = []
+
     async def create(self, manifest: Object) -> Object:
         if self.failure:
             raise self.failure
         metadata = {**manifest["metadata"], "uid": "1", "resourceVersion": "2"}
         return {**manifest, "metadata": metadata}
+
+    async def create_event(self, obj: Object, event: Event) -> str:
+        self.events.append((event.message, 1))
+        return f"event.{len(self.events)}"
+
+    async def count_event(self, obj: Object, name: str, count: int) -> None:
+        self.events.append((name, count))
 
     async def evict(self, ref: Ref) -> None:
         if ref.name == "web":
@@ -95,3 +105,15 @@ def test_a_pod_that_may_not_leave_keeps_nothing_else_up() -> None:
     plan = Plan(evict=(web, dns), status={"phase": "Ready"})
     assert asyncio.run(Executor(server, caches).execute(plan, OWNER)) == {web: "a budget"}
     assert len(caches["Workflow"]) == 1
+
+
+def test_an_event_that_repeats_itself_counts_up() -> None:
+    server: Any = Server()
+    told: list[str] = []
+    executor = Executor(server, {}, on_event=told.append)
+    for number, message in enumerate(("up", "down", "up", "up")):
+        event = Event(type="Normal", reason="Scaled", message=message)
+        plan = Plan(status={"phase": str(number)}, events=(event,))
+        asyncio.run(executor.execute(plan, OWNER))
+    assert server.events == [("up", 1), ("down", 1), ("event.1", 2), ("event.1", 3)]
+    assert told == ["Recorded", "Recorded", "Repeated", "Repeated"]
