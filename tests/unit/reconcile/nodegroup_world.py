@@ -12,7 +12,7 @@ from labfunctions_operator.api.parse import parse
 from labfunctions_operator.reconcile.demand import NodeGroupObserved, Refusal
 from labfunctions_operator.reconcile.nodegroup import NodeGroupPlan, reconcile_node_group
 from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, PoolView
-from labfunctions_operator.reconcile.plan import Event
+from labfunctions_operator.reconcile.plan import Event, Plan
 from labfunctions_operator.reconcile.pods import is_over
 
 SETTINGS = make_settings(autoscaling={"enabled": True})
@@ -173,7 +173,22 @@ class NodeGroupWorld(Settling):
     def step(self) -> NodeGroupPlan:
         """Reconcile once and carry it out."""
         decided = self.decide()
-        plan = decided.plan
+        self._write_children(decided.plan)
+        self._write_status(decided.plan)
+        if decided.bounds is not None:
+            self._write_pool(decided.bounds)
+        return decided
+
+    def die(self, *, after: str) -> None:
+        """Reconcile, stop before all is carried out, and start anew without what was in memory."""
+        decided = self.decide()
+        self._write_children(decided.plan)
+        if after == "status":
+            self._write_status(decided.plan)
+        self.refusals.clear()
+        self.ends.clear()
+
+    def _write_children(self, plan: Plan) -> None:
         for ref in plan.delete:
             self.writes.append(f"delete {ref.name}")
             (self.placeholders if ref.kind == "Pod" else self.nodes).pop(ref.name)
@@ -186,15 +201,14 @@ class NodeGroupWorld(Settling):
                 )
         for manifest in plan.apply:
             self._apply(json.loads(json.dumps(manifest)))
+
+    def _write_status(self, plan: Plan) -> None:
         status = json.loads(json.dumps(plan.status))
         if status != self.obj.get("status"):
             assert status_errors("NodeGroup", status) == []
             self.obj = {**self.obj, "status": status}
             self.writes.append("status")
             self.events += plan.events
-        if decided.bounds is not None:
-            self._write_pool(decided.bounds)
-        return decided
 
     def _write_pool(self, bounds: Bounds) -> None:
         assert self.pool is not None

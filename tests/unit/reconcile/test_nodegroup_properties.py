@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nodegroup_world import REMOTE, REQUESTS, NodeGroupWorld, break_node, make_other
+from nodegroup_world import DEAD_SECONDS, REMOTE, REQUESTS, NodeGroupWorld, break_node, make_other
 from objects import at
 
 from labfunctions_operator.api.times import parse_duration
@@ -102,6 +102,14 @@ def others_move_out(world: NodeGroupWorld) -> None:
     world.refusals.clear()
 
 
+def operator_dies_before_its_status(world: NodeGroupWorld) -> None:
+    world.die(after="children")
+
+
+def operator_dies_before_the_pool_is_told(world: NodeGroupWorld) -> None:
+    world.die(after="status")
+
+
 def scheduler_acts(world: NodeGroupWorld) -> None:
     world.schedule()
 
@@ -142,6 +150,8 @@ EVENTS: list[Callable[[NodeGroupWorld], None]] = [
     scheduler_acts,
     scheduler_acts,
     a_placeholder_fails,
+    operator_dies_before_its_status,
+    operator_dies_before_the_pool_is_told,
     others_move_in,
     others_move_out,
     a_moment,
@@ -162,6 +172,7 @@ def checked_step(world: NodeGroupWorld) -> None:
     spec, plan = world.group.spec, decided.plan
     floor = floor_at(spec.min, spec.warm, at(world.seconds)).min
     assert floor <= world.status["desired"] <= spec.max
+    assert world.condition("Drifted")[0] == "False", "nobody else has changed the pool"
     gone = set(before) - set(world.nodes)
     assert not gone & busy, "a node with a Run went"
     assert not {n for n in gone if not before[n]["spec"].get("unschedulable")}, "not cordoned"
@@ -257,6 +268,20 @@ def test_an_empty_group_is_at_its_minimum_after_idle_and_cooldown(
     assert world.status["desired"] == said.min
     if world.pool:
         assert world.pool.min == said.min
+    others_move_out(world)
+    for _ in range(5):
+        world.wait(DEAD_SECONDS)
+        autoscaler_acts(world)
+        world.schedule()
+    alive = [p for p in world.placeholders.values() if not is_over(p)]
+    is_slots = provider == "slots"
+    per_node = {"capacity": 1, "slots": said.queue.runs_per_node}.get(provider, 0)
+    assert len(alive) == len(world.placeholders) == said.min * per_node
+    there = world.status["ready"]
+    if provider == "static":
+        assert there <= said.min, "nobody adds a node"
+    elif not is_slots:  # the world's own scheduler puts one place-holder on a node
+        assert there == len(world.nodes) == said.min
 
 
 @given(spec=SPECS, history=HISTORIES)
