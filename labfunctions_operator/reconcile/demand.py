@@ -4,12 +4,13 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from labfunctions_operator.api import labels
 from labfunctions_operator.api.nodegroup import NodeGroupSpec
 from labfunctions_operator.api.quantity import parse_quantity
 from labfunctions_operator.api.times import parse_time
+from labfunctions_operator.reconcile.fitting import is_told, match
 from labfunctions_operator.reconcile.nodes import PoolView
 from labfunctions_operator.reconcile.pods import is_over
 from labfunctions_operator.reconcile.scaling import Load, Node
@@ -18,8 +19,6 @@ Object = Mapping[str, Any]
 
 # Between a Workflow's tick and the Run that it makes.
 TICK_GRACE = timedelta(seconds=60)
-# What a node's size is told by; pods and ephemeral storage say nothing of a Run.
-_TOLD = ("cpu", "memory")
 # Nodes of one kind differ by some kibibytes of memory: that is no other kind.
 _ALIKE = Decimal("0.02")
 # A node joins before its devices are announced: until then it has what others have.
@@ -118,44 +117,59 @@ def demand_of(
         now: The time.
     """
     runs = _runs_by_node(seen.pods)
-    lost_at = {
-        _name(node): at
-        for node in seen.nodes
-        if not runs.get(_name(node)) and (at := _lost_at(node)) is not None
-    }
-    lost = {name for name, at in lost_at.items() if at <= now}
-    staying = [
-        node
-        for node in seen.nodes
-        if runs.get(_name(node)) or not (is_cordoned(node) or _name(node) in lost)
-    ]
+    counted = _counted(seen.nodes, runs, now)
+    staying = counted.nodes
     offers = [_joined(node, offer(node), coming_node(known, devices), now) for node in staying]
     resources = _resources(staying, offers, known)
     coming = coming_node(resources, devices)
-    sizes = [*offers, coming] if resources else offers
-    fitting = [r for r in seen.waiting if not sizes or any(fits(r, size) for size in sizes)]
+    fitting = match(seen.waiting, [*offers, coming] if resources else offers)
     nodes = [
         Node(
             name=_name(node),
             ready=_is_ready(node),
             runs=runs.get(_name(node), 0),
             idle_since=_idle_since(node, seen.ends.get(_name(node))),
-            is_awaited=any(fits(r, size) for r in fitting),
+            is_awaited=is_awaited,
             is_held=_name(node) in held,
         )
-        for node, size in zip(staying, offers, strict=True)
+        for node, is_awaited in zip(staying, fitting.awaited, strict=False)
     ]
     due, next_tick = _ticks(seen.ticks, ahead, now)
     return Demand(
-        load=Load(nodes=nodes, pending=len(fitting), ahead=due),
+        load=Load(nodes=nodes, pending=fitting.runs, ahead=due),
         ready=sum(node.ready for node in nodes),
-        misfits=len(seen.waiting) - len(fitting),
-        lost=tuple(sorted(lost)),
-        lost_next=min((at for at in lost_at.values() if at > now), default=None),
+        misfits=len(seen.waiting) - fitting.runs,
+        lost=counted.lost,
+        lost_next=counted.lost_next,
         resources=resources,
         coming=coming,
         next_tick=next_tick,
     )
+
+
+class _Counted(NamedTuple):
+    """The nodes that count, and those that do not as they have not been ready for long."""
+
+    nodes: list[Object]
+    lost: tuple[str, ...]
+    lost_next: datetime | None
+
+
+def _counted(nodes: Iterable[Object], runs: Mapping[str, int], now: datetime) -> _Counted:
+    """Leave out what takes no more pods and has no Run: nodes that leave, and lost ones."""
+    staying: list[Object] = []
+    lost: list[str] = []
+    limits: list[datetime] = []
+    for node in nodes:
+        limit = _lost_at(node)
+        if _name(node) in runs:
+            staying.append(node)
+        elif limit is not None and limit <= now:
+            lost.append(_name(node))
+        elif not is_cordoned(node):
+            staying.append(node)
+            limits += [limit] if limit else []
+    return _Counted(staying, tuple(sorted(lost)), min(limits, default=None))
 
 
 def is_cordoned(node: Object) -> bool:
@@ -177,23 +191,10 @@ def requests_of(pod_spec: Object) -> dict[str, str]:
     return {name: str(amount) for name, amount in total.items()}
 
 
-def fits(requests: Mapping[str, str], size: Mapping[str, str]) -> bool:
-    """Whether an empty node of that size would take a Run; ephemeral storage is left out."""
-    return all(
-        (parse_quantity(size.get(name, "0")) or Decimal(0)) >= (parse_quantity(text) or Decimal(0))
-        for name, text in requests.items()
-        if name in _TOLD or "/" in name
-    )
-
-
 def offer(node: Object) -> dict[str, str]:
     """Return what of a node pods can ask for: CPU, memory and extended resources."""
     allocatable = node.get("status", {}).get("allocatable") or {}
-    return {
-        name: str(text)
-        for name, text in sorted(allocatable.items())
-        if name in _TOLD or "/" in name
-    }
+    return {name: str(text) for name, text in sorted(allocatable.items()) if is_told(name)}
 
 
 def devices_of(spec: NodeGroupSpec) -> dict[str, str]:

@@ -28,13 +28,12 @@ class Server:
     def __init__(self, failure: Exception | None = None) -> None:
         self.failure = failure
         self.cancelled: list[str] = []
+        self.events: list[tuple[str, int]] = []
 
     async def cancel(self, ref: Ref) -> Object:
         self.cancelled.append(ref.name)
         return make_object("Run", ref.name, {"cancel": True}, resourceVersion="3")
 
-    def __init__(self) -> None:
-        self.events: list[tuple[str, int]] = []
 
     async def create(self, manifest: Object) -> Object:
         if self.failure:

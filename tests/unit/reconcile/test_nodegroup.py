@@ -16,6 +16,7 @@ from nodegroup_world import (
 )
 from objects import NOW, make_node_group, make_settings, stamp
 
+from labfunctions_operator.reconcile import fitting
 from labfunctions_operator.reconcile.decision import DECISIONS_AN_HOUR
 from labfunctions_operator.reconcile.demand import JOINING, UNREADY, NodeGroupObserved
 from labfunctions_operator.reconcile.nodegroup import reconcile_node_group
@@ -296,6 +297,23 @@ def test_a_run_larger_than_any_node_asks_for_none() -> None:
     world.settle()
     assert world.status["desired"] == 0, "what nodes offer is remembered"
     assert world.status["nodeResources"] == {k: v for k, v in ALLOCATABLE.items() if k != "pods"}
+
+
+def test_equal_runs_are_compared_with_the_nodes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = 0
+
+    def fits(*_: object) -> bool:
+        nonlocal compared
+        compared += 1
+        return False
+
+    monkeypatch.setattr(fitting, "_fits", fits)
+    world = NodeGroupWorld()
+    world.add_nodes(100)
+    world.waiting = {f"run-{n}": {"cpu": str(64 + n % 2)} for n in range(100)}
+    world.step()
+    assert compared <= 2 * (100 + 1)
+    assert "100 waiting Runs larger than any node" in world.condition("Ready")[2]
 
 
 @pytest.mark.parametrize("spec", [{"gpu": {"count": 1}}, {}], ids=["said", "seen before"])
