@@ -20,6 +20,8 @@ RECHECK = timedelta(seconds=10)
 LAST_DELAY = timedelta(minutes=5)
 # Refusals in a row that are no longer some seconds in which a replica starts.
 REFUSALS_IN_A_ROW = 3
+# A drain that takes longer is spoken of.
+SLOW = timedelta(minutes=5)
 # Until a node is tried again that something keeps.
 KEPT_FOR = timedelta(hours=1)
 _MIRROR = "kubernetes.io/config.mirror"
@@ -91,16 +93,23 @@ def _next_step(node: Object, seen: NodeGroupObserved, now: datetime) -> Release:
     if bare := sorted(_full_name(pod) for pod in left if _is_bare(pod)):
         return Release(apply=(_kept(node, bare[0], now),), look_again=now + KEPT_FOR)
     if left:
-        return _drain(node, left, seen.refusals, now)
+        return _drain(node, since, left, seen.refusals, now)
     if node["metadata"].get("deletionTimestamp"):
         return Release()
     return Release(delete=(Ref.to("v1", "Node", node["metadata"]),))
 
 
 def _drain(
-    node: Object, left: Sequence[Object], refusals: Mapping[str, Refusal], now: datetime
+    node: Object,
+    since: datetime,
+    left: Sequence[Object],
+    refusals: Mapping[str, Refusal],
+    now: datetime,
 ) -> Release:
-    """Ask the pods of a node to leave, each of those that may not when it is due."""
+    """Ask the pods of a node to leave, each of those that may not when it is due.
+
+    One that was asked goes in its own time, or never if nobody is there to stop it.
+    """
     here = {p["metadata"]["uid"]: p for p in left if not p["metadata"].get("deletionTimestamp")}
     refused = {uid: refusals[uid] for uid in here if uid in refusals}
     due = {uid: r.at + _delay(r.count) for uid, r in refused.items()}
@@ -108,13 +117,16 @@ def _drain(
         f"{_name(node)} cannot be drained, pod {_full_name(here[uid])} may not leave: {refusal.why}"
         for uid, refusal in refused.items()
     )
+    if not says and since + SLOW <= now:
+        says = [f"{_name(node)} is drained and waits for pod {min(map(_full_name, left))}"]
+    patience = min(LAST_DELAY, max(RECHECK, (now - since) / 10))
     return Release(
         evict=tuple(
             Ref.to("v1", "Pod", pod["metadata"])
             for uid, pod in here.items()
             if due.get(uid, now) <= now
         ),
-        look_again=min((t for t in due.values() if t > now), default=now + RECHECK),
+        look_again=min((t for t in due.values() if t > now), default=now + patience),
         says=tuple(says[:1]),
         is_blocked=any(refusal.count >= REFUSALS_IN_A_ROW for refusal in refused.values()),
     )

@@ -694,6 +694,24 @@ def test_one_refusal_is_told_and_is_no_alarm() -> None:
     assert world.writes.count("evict web") == 1
 
 
+def test_a_drain_that_waits_for_long_is_looked_at_less_and_less_and_says_for_what() -> None:
+    world = NodeGroupWorld(provider=STATIC)
+    world.add_nodes()
+    world.others["node-0-0"] = [make_other("web"), make_other("slow")]
+    world.wait(600)
+    for pod in world.others["node-0-0"]:
+        pod["metadata"]["deletionTimestamp"] = stamp()
+    world.wait(290)
+    assert world.decide().plan.requeue_after == 29
+    assert world.condition("Ready")[2] == "0 busy, 0 waiting: 0 nodes wanted, 0 there"
+    world.wait(10)
+    says = "; node-0-0 is drained and waits for pod others/slow"
+    assert world.condition("Ready")[2].endswith(says)
+    world.wait(HOUR)
+    assert world.decide().plan.requeue_after == 300
+    assert "evict web" not in world.writes
+
+
 def test_a_node_with_a_pod_that_would_be_lost_stays_and_another_one_goes() -> None:
     world = NodeGroupWorld(provider=STATIC, min=1)
     world.add_nodes(2)
