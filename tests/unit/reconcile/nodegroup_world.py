@@ -306,6 +306,22 @@ class NodeGroupWorld(Settling):
         return found
 
 
+def with_runs(count: int, **spec: Any) -> NodeGroupWorld:
+    world = NodeGroupWorld(**spec)
+    world.waiting = {f"run-{n}": dict(REQUESTS) for n in range(count)}
+    return world
+
+
+def served(count: int, **spec: Any) -> NodeGroupWorld:
+    """A world in which Runs have got their nodes."""
+    world = with_runs(count, **spec)
+    world.settle()
+    world.autoscale()
+    world.schedule()
+    world.settle()
+    return world
+
+
 def break_node(node: Object, at: float) -> None:
     """Let a node's kubelet fall silent."""
     node["status"]["conditions"][0] |= {"status": "Unknown", "lastTransitionTime": stamp(at)}
