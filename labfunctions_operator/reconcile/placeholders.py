@@ -56,12 +56,13 @@ def failures_of(group: NodeGroup, existing: Sequence[Object], now: datetime) -> 
 
 
 def forgotten_at(failures: Failures, existing: Sequence[Object]) -> datetime:
-    """Return when failures are no more, if none follows."""
+    """Return when failures are no more: once one made since then runs, as do all others."""
+    failed = parse_time(failures.at)
     starts = [_started(pod) for pod in _alive(existing)]
     known = [start for start in starts if start]
-    if known and len(known) == len(starts):
+    if len(known) == len(starts) and any(start > failed for start in known):
         return max(known) + STEADY
-    return parse_time(failures.at) + _FORGOTTEN
+    return failed + _FORGOTTEN
 
 
 def retry_at(failures: Failures) -> datetime:

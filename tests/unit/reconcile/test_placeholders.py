@@ -95,6 +95,20 @@ def test_placeholders_that_always_fail_are_tried_less_and_less_and_that_is_said(
     assert world.condition("Stalled")[0] == "False", "an edit is a new try"
 
 
+def test_one_that_always_fails_beside_others_that_run_is_tried_less_and_less() -> None:
+    world = NodeGroupWorld(min=2)
+    world.add_nodes(1)
+    world.settle()
+    world.schedule()
+    for _ in range(360):
+        for pod in world.placeholders.values():
+            if pod["status"]["phase"] == "Pending":
+                pod["status"] = EVICTED
+        world.wait(10)
+    assert sum(write.startswith("create") for write in world.writes) < 2 + 12
+    assert world.condition("Stalled")[:2] == ("True", "PlaceholdersFail")
+
+
 @pytest.mark.parametrize(
     ("status", "why"),
     [
