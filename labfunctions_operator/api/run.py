@@ -21,6 +21,8 @@ Phase = Literal[
     "Pending", "Building", "Queued", "Starting", "Running", "Succeeded", "Failed", "Cancelled"
 ]
 FINAL_PHASES = ("Succeeded", "Failed", "Cancelled")
+# The condition that its record is in the store.
+RECORDED = "Recorded"
 
 
 class RunSpec(Execution):

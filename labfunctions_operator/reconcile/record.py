@@ -10,12 +10,11 @@ from labfunctions_operator.api.conditions import (
     readable_conditions,
     set_condition,
 )
-from labfunctions_operator.api.run import FINAL_PHASES
+from labfunctions_operator.api.run import FINAL_PHASES, RECORDED
 from labfunctions_operator.api.types import Condition
 from labfunctions_operator.desired.names import run_prefix
 from labfunctions_operator.reconcile.invalid import refuse
 
-RECORDED = "Recorded"
 STORED = "Stored"
 DELETED = "Deleted"
 # What clients keep for themselves, and what says no more than the record itself.

@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from labfunctions_operator.api.labels import API_VERSION, SCHEDULED_AT_ANNOTATION
-from labfunctions_operator.api.run import FINAL_PHASES
+from labfunctions_operator.api.run import FINAL_PHASES, RECORDED
 from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.reconcile.notify import PENDING
 from labfunctions_operator.reconcile.plan import Ref
-from labfunctions_operator.reconcile.record import RECORDED
 
 
 @dataclass(frozen=True, kw_only=True)

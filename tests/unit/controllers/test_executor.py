@@ -34,7 +34,6 @@ class Server:
         self.cancelled.append(ref.name)
         return make_object("Run", ref.name, {"cancel": True}, resourceVersion="3")
 
-
     async def create(self, manifest: Object) -> Object:
         if self.failure:
             raise self.failure
