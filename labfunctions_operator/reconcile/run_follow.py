@@ -21,6 +21,7 @@ from labfunctions_operator.reconcile.timing import (
     START_GRACE,
     look_again,
     pending_left,
+    pending_since,
     throttled,
 )
 from labfunctions_operator.reconcile.verdict import notebook_started
@@ -49,9 +50,8 @@ def follow(run: Run, current: Current, seen: RunObserved, now: datetime) -> Plan
 def _wait(run: Run, current: Current, why: Waiting, now: datetime, *, phase: Phase) -> Plan:
     assert current.job is not None
     created = current.job["metadata"].get("creationTimestamp") or rfc3339(now)
-    since = created if len(current.rows) > 1 else run.metadata.creation_timestamp
     limit = current.snapshot.pending_timeout_seconds if current.snapshot else None
-    left = pending_left(since, limit, now)
+    left = pending_left(pending_since(run, current), limit, now)
     if left is not None and left <= 0:
         return stop(
             run, current, "PendingTimedOut", f"not started after {limit} s: {why.message}", now

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from labfunctions_operator.api.run import Progress, Run
 from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.reconcile.attempt import Current
-from labfunctions_operator.reconcile.pods import Waiting, is_over
+from labfunctions_operator.reconcile.pods import Waiting, is_over, pod_condition
 from labfunctions_operator.reconcile.verdict import lost_in
 
 # A pod that starts in this time goes from nothing to Running in one write.
@@ -21,6 +21,21 @@ def pending_left(since: str | None, limit: int | None, now: datetime) -> float |
     if limit is None or since is None:
         return None
     return (parse_time(since) + timedelta(seconds=limit) - now).total_seconds()
+
+
+def pending_since(run: Run, current: Current) -> str | None:
+    """Return since when the last attempt waits for its start; None while that is not known.
+
+    One that ran already waits again since its Job was suspended, or else for its end to be seen.
+    """
+    job, row = current.job, current.rows[-1]
+    assert job is not None
+    if row.start_time is None:
+        first = run.metadata.creation_timestamp
+        return first if len(current.rows) == 1 else job["metadata"].get("creationTimestamp")
+    suspended = pod_condition(job, "Suspended")
+    is_told = suspended.get("status") == str(bool(job["spec"].get("suspend")))
+    return suspended.get("lastTransitionTime") if is_told else None
 
 
 def look_again(why: Waiting, current: Current) -> float | None:

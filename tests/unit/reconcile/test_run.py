@@ -262,19 +262,10 @@ def test_a_notebook_that_its_runner_does_not_end_is_stopped() -> None:
     assert world.status["phase"] == "Failed"
 
 
-@pytest.mark.parametrize("ends", [None, "FailureTarget", "Failed"])
-def test_a_pod_of_a_queued_job_that_is_deleted_is_judged_once_the_job_has_failed(
-    ends: str | None,
-) -> None:
-    """Kueue takes a Job back by suspending it, which deletes the pod, and admits it again."""
-    world = RunWorld(workflowRef={"name": "report"}, queueName="team")
+def test_a_run_that_has_run_does_not_wait_for_its_start_while_its_end_is_seen() -> None:
+    """The pod is gone, and its Job says so a moment later."""
+    world = runs(workflowRef={"name": "report"}, pendingTimeoutSeconds=600)
+    world.seconds = 1000
+    world.pods.clear()
     world.settle()
-    assert world.condition[1] == "Queued"
-    world.seconds = 52
-    world.jobs[JOB]["spec"]["suspend"] = False
-    stopped = terminated(143, runner_says("Cancelled"))
-    world.pods[JOB] = make_pod(world.jobs[JOB], phase="Failed", notebook=stopped)
-    world.pods[JOB]["metadata"]["deletionTimestamp"] = stamp(30)
-    world.jobs[JOB]["status"]["conditions"] = [{"type": ends, "status": "True"}] if ends else []
-    world.settle()
-    assert world.condition[1] == ("Retrying" if ends else "Starting")
+    assert world.condition[1] == "Starting"
