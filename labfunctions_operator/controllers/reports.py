@@ -8,6 +8,8 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from labfunctions_operator.api.run import Progress
+from labfunctions_operator.api.times import rfc3339
+from labfunctions_operator.controllers.clock import Clock
 from labfunctions_operator.controllers.grants import Grants
 from labfunctions_operator.reconcile.plan import Key
 
@@ -24,11 +26,13 @@ class Reports:
     Args:
         grants: Says whom a signed URL belongs to.
         on_report: Called with the Run's key.
+        clock: The time of a report.
     """
 
-    def __init__(self, grants: Grants, on_report: Callable[[Key], None]) -> None:
+    def __init__(self, grants: Grants, on_report: Callable[[Key], None], clock: Clock) -> None:
         self._grants = grants
         self._on_report = on_report
+        self._clock = clock
         self._progress: dict[tuple[str, int], Progress] = {}
         self._runner: web.AppRunner | None = None
 
@@ -72,7 +76,7 @@ class Reports:
         self._progress[uid, attempt] = reported.but(
             name=reported.name[:NAME_LIMIT],
             summary=f"{reported.cell}/{reported.cells}",
-            time=None,
+            time=rfc3339(self._clock()),
         )
         self._on_report(key)
         return web.Response(status=204)

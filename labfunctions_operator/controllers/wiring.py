@@ -62,7 +62,7 @@ class Parts:
         self.metrics = Metrics(self.world.caches)
         grants = Grants(self._store, settings.reports.url, settings.reports.key_file.read_bytes())
         cron_jobs = CronJobs(self.world, grants, settings)
-        self.reports = Reports(grants, wake)
+        self.reports = Reports(grants, wake, self._clock)
         self.claims = Claims(grants, self.world, cron_jobs)
         self.sources = SourceTracker(
             client, settings.cache_dir, self._source_read, measured=self.metrics.source_read

@@ -17,7 +17,7 @@ from labfunctions_operator.reconcile.run_follow import follow, stop
 from labfunctions_operator.reconcile.run_observed import RunObserved
 from labfunctions_operator.reconcile.run_start import admit_run
 from labfunctions_operator.reconcile.run_status import CANCELLED, finish, recorded, run_status
-from labfunctions_operator.reconcile.timing import of_a_lost_node
+from labfunctions_operator.reconcile.timing import of_a_lost_node, of_this_pod
 from labfunctions_operator.reconcile.verdict import Verdict
 from labfunctions_operator.settings import Settings
 
@@ -29,6 +29,7 @@ def reconcile_run(run: Run, seen: RunObserved, settings: Settings, now: datetime
     current = replace(
         find_current(run, seen.jobs, seen.pods), event=seen.event, node_silent=seen.node_silent
     )
+    seen = replace(seen, progress=of_this_pod(seen.progress, current))
     plan = announce(
         _decide(run, current, seen, settings, now),
         run,

@@ -63,7 +63,8 @@ def _wait(run: Run, current: Current, why: Waiting, now: datetime, *, phase: Pha
     old = find_condition(run.status.conditions, SUCCEEDED_CONDITION)
     if old and old.reason == why.reason == "ImagePullFailed":
         message = old.message  # kubelet words the same failure in two ways, in turn
-    status = run_status(run, None, (why.reason, message), now, phase=phase, **recorded(current))
+    known = {**recorded(current), "progress": None}
+    status = run_status(run, None, (why.reason, message), now, phase=phase, **known)
     again = [t for t in (left, look_again(why, current)) if t is not None]
     return Plan(status=status, requeue_after=min(again, default=None))
 
@@ -82,7 +83,7 @@ def _running(run: Run, current: Current, seen: RunObserved, now: datetime) -> Pl
     if progress is None and starting > timedelta(0):
         message = "starting the kernel"
         wait = starting.total_seconds()
-    first = current.rows[0].start_time
+    first = run.status.start_time or current.rows[0].start_time
     status = run_status(
         run,
         None,

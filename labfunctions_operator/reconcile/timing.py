@@ -53,6 +53,14 @@ def of_a_lost_node(current: Current, now: datetime) -> Iterator[float]:
     yield min(left, NODE_INTERVAL.total_seconds())
 
 
+def of_this_pod(reported: Progress | None, current: Current) -> Progress | None:
+    """Return a report unless it is from before the Job was suspended: a new kernel starts anew."""
+    resumed = pod_condition(current.job or {}, "Suspended").get("lastTransitionTime")
+    if reported and reported.time and resumed:
+        return reported if parse_time(reported.time) >= parse_time(resumed) else None
+    return reported
+
+
 def throttled(
     run: Run, reported: Progress | None, now: datetime
 ) -> tuple[Progress | None, float | None]:

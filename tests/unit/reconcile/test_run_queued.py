@@ -5,6 +5,8 @@ from objects import make_pod, runner_says, stamp, terminated
 from run_world import JOB, RunWorld
 from world import pod_runs
 
+from labfunctions_operator.api.run import Progress
+
 
 def suspend(world: RunWorld, seconds: float, **status: str) -> None:
     """Kueue takes the Job back; what the Job says of it comes a moment later."""
@@ -24,14 +26,19 @@ def resume(world: RunWorld) -> None:
     ]
 
 
-def queued_again(seconds: float = 1230) -> RunWorld:
-    """A Run that was admitted, has run for a long time, and lost its place."""
+def admitted() -> RunWorld:
     world = RunWorld(workflowRef={"name": "report"}, queueName="team", pendingTimeoutSeconds=600)
     world.settle()
     world.seconds = 30
     resume(world)
     pod_runs(world, JOB)
     world.settle()
+    return world
+
+
+def queued_again(seconds: float = 1230) -> RunWorld:
+    """A Run that has run for a long time, and lost its place."""
+    world = admitted()
     world.seconds = seconds
     suspend(world, seconds)
     world.settle()
@@ -75,3 +82,27 @@ def test_a_pod_of_a_queued_job_that_is_deleted_is_judged_once_the_job_has_failed
     world.jobs[JOB]["status"]["conditions"] = [{"type": ends, "status": "True"}] if ends else []
     world.settle()
     assert world.condition[1] == ("Retrying" if ends else "Starting")
+
+
+def test_progress_is_forgotten_with_the_pod_that_made_it() -> None:
+    reported = Progress(cell=7, cells=10, summary="7/10", time=stamp(1220))
+    world = admitted()
+    world.seconds = 1220
+    world.progress = reported
+    world.settle()
+    assert world.status["progress"]["summary"] == "7/10"
+    world.seconds = 1230
+    suspend(world, 1230)
+    world.settle()
+    assert "progress" not in world.status
+    world.seconds = 1300
+    resume(world)
+    pod_runs(world, JOB)
+    world.settle()
+    assert world.condition == ("Unknown", "Running", "starting the kernel")
+    assert "progress" not in world.status
+    assert world.status["startTime"] == stamp(30), "it is the Run's, whatever becomes of its pods"
+    world.seconds = 1310
+    world.progress = reported.but(cell=1, summary="1/10", time=stamp(1305))
+    world.settle()
+    assert world.status["progress"]["summary"] == "1/10"
