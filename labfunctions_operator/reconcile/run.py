@@ -9,11 +9,10 @@ from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.reconcile.attempt import Current, find_current, unrecorded
 from labfunctions_operator.reconcile.notify import announce, is_pending, with_outcomes
 from labfunctions_operator.reconcile.plan import Plan, Ref
-from labfunctions_operator.reconcile.pods import is_over
 from labfunctions_operator.reconcile.record import is_recorded
 from labfunctions_operator.reconcile.retry import DISRUPTED
 from labfunctions_operator.reconcile.run_end import after_end, attempt_verdict, conclude
-from labfunctions_operator.reconcile.run_follow import follow, stop
+from labfunctions_operator.reconcile.run_follow import follow
 from labfunctions_operator.reconcile.run_observed import RunObserved
 from labfunctions_operator.reconcile.run_start import admit_run
 from labfunctions_operator.reconcile.run_status import CANCELLED, finish, recorded, run_status
@@ -52,10 +51,6 @@ def _decide(
     if current.has_ended:
         return after_end(run, current, seen, settings, now)
     verdict = attempt_verdict(current, now)
-    if verdict and _may_still_start(current):
-        if current.stopping:
-            return Plan(delete=_delete_job(current))
-        return stop(run, current, verdict.reason, verdict.message, now)
     if verdict:
         return conclude(run, current, verdict, seen, now)
     if current.stopping or current.job is None:
@@ -71,13 +66,6 @@ def _after_all(run: Run, seen: RunObserved, now: datetime) -> Plan:
         # Of an operator that had not seen the end.
         return Plan(delete=tuple(Ref.to("batch/v1", "Job", job["metadata"]) for job in unknown))
     return with_outcomes(run, seen.outcomes, now) if is_pending(run) else _expire(run, now)
-
-
-def _may_still_start(current: Current) -> bool:
-    """Whether a pod that was given up would go on trying: its Job has to go first."""
-    if current.job is None or current.pod is None or is_over(current.pod):
-        return False
-    return "deletionTimestamp" not in current.pod["metadata"]
 
 
 def _cancel(run: Run, current: Current, seen: RunObserved, now: datetime) -> Plan:

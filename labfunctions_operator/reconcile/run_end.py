@@ -36,13 +36,7 @@ def attempt_verdict(current: Current, now: datetime) -> Verdict | None:
     """Say how the last attempt ended: its own words, corrected by what is known from outside."""
     if current.job is not None and current.job["spec"].get("suspend"):
         return None
-    verdict = judge(
-        current.job,
-        current.pod,
-        now,
-        event=current.event,
-        node_silent=current.node_silent,
-    )
+    verdict = judge(current.job, current.pod, now, node_silent=current.node_silent)
     if verdict is None and current.job is None and current.pod is None and current.rows:
         verdict = ended(DISRUPTED, "the Job was deleted before its result was seen", now)
     if verdict is None or verdict.reason == SUCCEEDED:

@@ -20,6 +20,7 @@ from labfunctions_operator.reconcile.run_status import (
 from labfunctions_operator.reconcile.timing import (
     START_GRACE,
     look_again,
+    patience_left,
     pending_left,
     pending_since,
     throttled,
@@ -56,6 +57,9 @@ def _wait(run: Run, current: Current, why: Waiting, now: datetime, *, phase: Pha
         return stop(
             run, current, "PendingTimedOut", f"not started after {limit} s: {why.message}", now
         )
+    patience = patience_left(why, current.pod, now)
+    if patience is not None and patience <= 0:
+        return stop(run, current, why.reason, why.message, now)
     young = parse_time(created) + START_GRACE - now
     if why.reason == "Starting" and young > timedelta(0) and not run.status.attempts:
         return Plan(requeue_after=young.total_seconds())
@@ -65,7 +69,7 @@ def _wait(run: Run, current: Current, why: Waiting, now: datetime, *, phase: Pha
         message = old.message  # kubelet words the same failure in two ways, in turn
     known = {**recorded(current), "progress": None}
     status = run_status(run, None, (why.reason, message), now, phase=phase, **known)
-    again = [t for t in (left, look_again(why, current)) if t is not None]
+    again = [t for t in (left, patience, look_again(why, current)) if t is not None]
     return Plan(status=status, requeue_after=min(again, default=None))
 
 

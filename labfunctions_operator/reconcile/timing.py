@@ -1,4 +1,4 @@
-"""When to look again at a Run, and how often to say how far it is."""
+"""How long a Run may wait, when to look at it again, and how often to say how far it is."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 from labfunctions_operator.api.run import Progress, Run
 from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.reconcile.attempt import Current
-from labfunctions_operator.reconcile.pods import Waiting, is_over, pod_condition
+from labfunctions_operator.reconcile.pods import Object, Waiting, is_over, pod_condition
 from labfunctions_operator.reconcile.verdict import lost_in
 
 # A pod that starts in this time goes from nothing to Running in one write.
 START_GRACE = timedelta(seconds=4)
+# How long a container may fail to start for a reason that someone can still mend.
+START_PATIENCE = timedelta(minutes=5)
 PROGRESS_INTERVAL = timedelta(seconds=60)
 # How often to ask for the node of a pod that must end and does not.
 NODE_INTERVAL = timedelta(seconds=30)
@@ -36,6 +38,18 @@ def pending_since(run: Run, current: Current) -> str | None:
     suspended = pod_condition(job, "Suspended")
     is_told = suspended.get("status") == str(bool(job["spec"].get("suspend")))
     return suspended.get("lastTransitionTime") if is_told else None
+
+
+def patience_left(why: Waiting, pod: Object | None, now: datetime) -> float | None:
+    """Return the seconds that a pod is still given for a start that fails; None is for ever.
+
+    They count from its place on a node: before, nothing of the start was tried.
+    """
+    if pod is None or why.reason not in ("ImagePullFailed", "StartError"):
+        return None
+    placed = pod_condition(pod, "PodScheduled").get("lastTransitionTime")
+    since = placed or pod["metadata"].get("creationTimestamp") or rfc3339(now)
+    return (parse_time(since) + START_PATIENCE - now).total_seconds()
 
 
 def look_again(why: Waiting, current: Current) -> float | None:

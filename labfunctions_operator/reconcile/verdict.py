@@ -14,17 +14,13 @@ from labfunctions_operator.api.types import Model
 from labfunctions_operator.desired.run_job import COURIER, NOTEBOOK
 from labfunctions_operator.reconcile.pods import (
     Object,
-    PodEvent,
     container_state,
     disruption,
     is_over,
     one_line,
-    waiting,
 )
 
 SUCCEEDED = "Succeeded"
-# How long a container may fail to start for a reason that someone can still mend.
-START_PATIENCE = timedelta(minutes=5)
 # When a container started that could not be, in the words of the kubelet.
 NEVER = "1970-01-01T00:00:00Z"
 # A living kubelet needs no longer to notice that a pod is to end, or that its grace is over.
@@ -74,12 +70,7 @@ class Verdict:
 
 
 def judge(
-    job: Object | None,
-    pod: Object | None,
-    now: datetime,
-    *,
-    event: PodEvent | None = None,
-    node_silent: bool = False,
+    job: Object | None, pod: Object | None, now: datetime, *, node_silent: bool = False
 ) -> Verdict | None:
     """Say how an attempt ended, or None while it has not.
 
@@ -89,7 +80,6 @@ def judge(
         job: Of the attempt.
         pod: Of the Job.
         now: For what only time can tell.
-        event: How far the pod's start has come.
         node_silent: Whether the pod's node is gone, or does not report any more.
     """
     if pod is None:
@@ -104,7 +94,7 @@ def judge(
             started=notebook_started(pod),
             finished=rfc3339(now),
         )
-    return _never_starts(pod, now, event)
+    return None
 
 
 def lost_in(pod: Object | None, now: datetime, *, node_silent: bool = False) -> float | None:
@@ -235,16 +225,6 @@ def _lost_container(pod: Object, terminated: Mapping[str, Any]) -> str | None:
         ran = "could end" if notebook_started(pod) else "ran"
         return f"the pod was deleted before the notebook {ran}"
     return "the node lost the notebook's container, as when it restarts" if is_lost else None
-
-
-def _never_starts(pod: Object, now: datetime, event: PodEvent | None) -> Verdict | None:
-    why = waiting(pod, NOTEBOOK, event)
-    if why is None or why.reason not in ("ImagePullFailed", "StartError"):
-        return None
-    created = pod.get("metadata", {}).get("creationTimestamp")
-    if not created or now - parse_time(created) < START_PATIENCE:
-        return None
-    return _failed(why.reason, why.message, finished=rfc3339(now))
 
 
 def _failed(

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from labfunctions_operator.reconcile.verdict import START_PATIENCE
+from labfunctions_operator.reconcile.timing import START_PATIENCE
 
 from .api import condition, until
 from .kubelet import Kubelet

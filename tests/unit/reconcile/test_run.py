@@ -158,21 +158,6 @@ def test_two_wordings_of_a_failed_pull_are_one() -> None:
     assert world.condition == before
 
 
-def test_an_image_that_cannot_be_pulled_ends_the_run_and_its_job() -> None:
-    world = started()
-    pod_cannot_pull(world, JOB)
-    world.settle()
-    world.seconds = 400
-    writes = world.settle()
-    assert world.condition == (
-        "False",
-        "ImagePullFailed",
-        "cannot pull example.com/notebook: no such image",
-    )
-    assert f"delete Job {JOB}" in writes, "or it would go on trying, and maybe run after all"
-    assert world.status["attempts"][0]["reason"] == "ImagePullFailed"
-
-
 def test_progress_is_written_at_most_once_a_minute() -> None:
     world = runs()
     writes = []

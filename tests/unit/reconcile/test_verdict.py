@@ -20,7 +20,6 @@ from objects import (
 
 from labfunctions_operator.reconcile.pods import PodEvent, waiting
 from labfunctions_operator.reconcile.verdict import (
-    START_PATIENCE,
     judge,
     lost_in,
     notebook_started,
@@ -447,25 +446,6 @@ def test_a_notebook_that_runs_or_ran_waits_for_nothing(state: dict[str, Any]) ->
 def test_a_notebook_that_waits_has_not_started() -> None:
     assert notebook_started(None) is None
     assert notebook_started(make_pod(JOB, notebook=held("PodInitializing"))) is None
-
-
-@pytest.mark.parametrize(
-    ("state", "reason"),
-    [
-        (held("ImagePullBackOff", "no such image"), "ImagePullFailed"),
-        (held("CreateContainerConfigError", "no such secret"), "StartError"),
-        (held("PodInitializing"), None),
-    ],
-)
-def test_what_can_still_be_mended_is_given_time(state: dict[str, Any], reason: str | None) -> None:
-    pod = make_pod(JOB, phase="Pending", notebook=state)
-    patience = START_PATIENCE.total_seconds()
-    assert judge(JOB, pod, at(patience - 1)) is None
-    verdict = judge(JOB, pod, at(patience))
-    assert (verdict.reason if verdict else None) == reason
-    if verdict:
-        assert verdict.message.endswith(state["waiting"]["message"])
-        assert verdict.finished == stamp(patience)
 
 
 @pytest.mark.parametrize(
