@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from labfunctions_operator.api import labels
-from labfunctions_operator.api.run import Failure, Run
-from labfunctions_operator.api.times import parse_time, rfc3339
+from labfunctions_operator.api.run import Run
+from labfunctions_operator.api.times import parse_time
 from labfunctions_operator.reconcile.attempt import Current, find_current, unrecorded
 from labfunctions_operator.reconcile.notify import announce, is_pending, with_outcomes
 from labfunctions_operator.reconcile.plan import Plan, Ref
@@ -15,9 +15,14 @@ from labfunctions_operator.reconcile.run_end import after_end, attempt_verdict, 
 from labfunctions_operator.reconcile.run_follow import follow
 from labfunctions_operator.reconcile.run_observed import RunObserved
 from labfunctions_operator.reconcile.run_start import admit_run
-from labfunctions_operator.reconcile.run_status import CANCELLED, finish, recorded, run_status
+from labfunctions_operator.reconcile.run_status import (
+    CANCELLED,
+    ended,
+    finish,
+    recorded,
+    run_status,
+)
 from labfunctions_operator.reconcile.timing import of_a_lost_node, of_this_pod
-from labfunctions_operator.reconcile.verdict import Verdict
 from labfunctions_operator.settings import Settings
 
 
@@ -69,10 +74,15 @@ def _after_all(run: Run, seen: RunObserved, now: datetime) -> Plan:
 
 
 def _cancel(run: Run, current: Current, seen: RunObserved, now: datetime) -> Plan:
+    cancelled = ended(CANCELLED, "cancelled by spec.cancel", now)
+    if current.has_ended:
+        return finish(run, current, cancelled, seen.progress, now)
     verdict = attempt_verdict(current, now)
-    stopped = verdict is None or verdict.reason == DISRUPTED
-    if verdict and not stopped:
-        return finish(run, current, verdict, seen.progress, now)
+    if verdict and verdict.reason != DISRUPTED:
+        # It was over before: only the attempts that would follow are cancelled.
+        return conclude(run, current, verdict, seen, now)
+    if current.stopping:
+        return Plan(delete=_delete_job(current))
     if current.job is not None and not (verdict and current.pod):
         message = "stopping the notebook and storing it as it is"
         status = run_status(run, None, ("Cancelling", message), now, **recorded(current))
@@ -81,13 +91,13 @@ def _cancel(run: Run, current: Current, seen: RunObserved, now: datetime) -> Pla
         return Plan(delete=_delete_job(current), status=status)
     if verdict is None and current.pod is not None:
         return Plan()
-    known = verdict or Verdict(reason=CANCELLED, message="", finished=rfc3339(now))
-    cancelled = replace(
-        known,
-        reason=CANCELLED,
-        message="cancelled by spec.cancel",
-        failure=Failure(reason=CANCELLED),
-    )
+    if verdict:
+        cancelled = replace(
+            verdict,
+            reason=cancelled.reason,
+            message=cancelled.message,
+            failure=cancelled.failure,
+        )
     return finish(run, current, cancelled, seen.progress, now)
 
 

@@ -24,7 +24,6 @@ from labfunctions_operator.reconcile.run_status import (
     SUCCEEDED_CONDITION,
     ended,
     finish,
-    recorded,
     run_status,
     stored_outputs,
 )
@@ -65,7 +64,8 @@ def conclude(
     if current.stopping:
         old = find_condition(run.status.conditions, SUCCEEDED_CONDITION)
         verdict = replace(verdict, message=old.message if old else verdict.message)
-    rows = with_end(current.rows, verdict, stored_outputs(current.outputs, verdict))
+    outputs = stored_outputs(current.outputs, verdict)
+    rows = with_end(current.rows, verdict, outputs)
     retry = next_attempt(rows, _retries(current), now)
     if retry is None:
         return finish(run, current, verdict, seen.progress, now)
@@ -76,7 +76,9 @@ def conclude(
         (RETRYING, f"{message}; {retry.why} at {rfc3339(retry.at)}"),
         now,
         phase="Pending",
-        **{**recorded(current), "attempts": rows},
+        snapshot=current.snapshot,
+        attempts=rows,
+        outputs=outputs,
         failure=verdict.failure,
         progress=None,
     )

@@ -41,12 +41,17 @@ def run_status(
 def finish(
     run: Run, current: Current, verdict: Verdict, reported: Progress | None, now: datetime
 ) -> Plan:
-    """End a Run: the last attempt's verdict becomes its own."""
+    """End a Run: the last attempt's verdict becomes its own.
+
+    An attempt whose end is on record already stays as it ended.
+    """
     succeeded = verdict.reason == SUCCEEDED
     started = run.status.start_time or verdict.started
     finished = verdict.finished or rfc3339(now)
-    outputs = stored_outputs(current.outputs, verdict)
-    rows = with_end(current.rows, replace(verdict, finished=finished), outputs)
+    rows, outputs = list(current.rows), run.status.outputs
+    if not current.has_ended:
+        outputs = stored_outputs(current.outputs, verdict)
+        rows = with_end(rows, replace(verdict, finished=finished), outputs)
     phase: Phase = "Failed"
     if succeeded or verdict.reason == CANCELLED:
         phase = "Succeeded" if succeeded else "Cancelled"

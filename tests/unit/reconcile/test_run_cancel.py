@@ -6,9 +6,10 @@ from objects import (
     ALL_STORED,
     make_pod,
     runner_says,
+    stamp,
     terminated,
 )
-from run_world import JOB, OUTPUTS, RunWorld, runs, started
+from run_world import JOB, OUTPUTS, RunWorld, outputs, runs, started
 from world import (
     now_of,
     pod_cannot_pull,
@@ -113,14 +114,65 @@ def test_cancel_of_an_evicted_run_is_not_retried() -> None:
 
 def test_cancel_between_two_attempts_starts_no_other() -> None:
     world = runs(workflowRef={"name": "report"}, retries={"limit": 2})
+    world.seconds = 20
     pod_fails(world, JOB)
     world.settle()
     assert world.condition[1] == "Retrying"
+    before = world.status["attempts"]
     world.edit(cancel=True)
-    world.seconds += 60
-    world.settle()
+    world.seconds = 60
+    assert world.settle() == ["status"]
     assert list(world.jobs) == [JOB]
-    assert world.run.is_finished
+    cancelled(world)
+    assert world.status["attempts"] == before, "it did fail"
+    assert world.status["outputs"] == outputs("notebook")
+    assert world.status["completionTime"] == stamp(60)
+
+
+@pytest.mark.parametrize(("limit", "phase"), [(0, "Failed"), (1, "Cancelled")])
+def test_cancel_of_an_attempt_that_failed_takes_away_those_to_come(limit: int, phase: str) -> None:
+    """Whether the end of the attempt was on record already makes no difference."""
+    world = runs(workflowRef={"name": "report"}, retries={"limit": limit})
+    pod_fails(world, JOB)
+    world.edit(cancel=True)
+    world.settle()
+    assert world.status["phase"] == phase
+    assert [a["reason"] for a in world.status["attempts"]] == ["NotebookError"]
+
+
+@pytest.mark.parametrize(("limit", "phase"), [(0, "Failed"), (1, "Cancelled")])
+def test_cancel_while_the_operator_stops_an_attempt_hides_nothing(limit: int, phase: str) -> None:
+    world = runs(workflowRef={"name": "report"}, timeoutSeconds=100, retries={"limit": limit})
+    world.seconds = 162
+    world.step()
+    assert world.condition == ("Unknown", "Stopping", "still running after 100 s")
+    world.edit(cancel=True)
+    assert world.settle() == [f"delete Job {JOB}"]
+    world.pods.clear()
+    world.seconds = 170
+    world.settle()
+    assert world.status["phase"] == phase
+    [attempt] = world.status["attempts"]
+    assert (attempt["reason"], attempt["finishTime"]) == ("TimedOut", stamp(170))
+    if phase == "Failed":
+        assert world.condition == ("False", "TimedOut", "still running after 100 s")
+
+
+def test_cancel_of_what_was_to_be_given_up_deletes_the_job_first() -> None:
+    """The pod would go on trying, and might run for a Run that has ended."""
+    world = started()
+    pod_cannot_pull(world, JOB)
+    world.settle()
+    world.seconds = 400
+    world.edit(cancel=True)
+    world.pods[JOB]["status"]["phase"] = "Running"  # as its courier runs, it is given time to end
+    assert world.settle() == [f"delete Job {JOB}", "status"]
+    assert world.condition[1] == "Cancelling"
+    world.pods[JOB]["metadata"]["deletionTimestamp"] = stamp(400)
+    assert world.settle() == []
+    world.pods.clear()
+    world.settle()
+    cancelled(world)
 
 
 def test_cancel_of_a_new_run_says_nothing_of_an_older_one_of_its_name() -> None:
