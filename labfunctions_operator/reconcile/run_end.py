@@ -64,7 +64,7 @@ def conclude(
     if current.stopping:
         old = find_condition(run.status.conditions, SUCCEEDED_CONDITION)
         verdict = replace(verdict, message=old.message if old else verdict.message)
-    outputs = stored_outputs(current.outputs, verdict)
+    outputs = stored_outputs(current, verdict)
     rows = with_end(current.rows, verdict, outputs)
     retry = next_attempt(rows, _retries(current), now)
     if retry is None:

@@ -10,7 +10,6 @@ from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.desired.names import FILES
 from labfunctions_operator.reconcile.attempt import Current, with_end
 from labfunctions_operator.reconcile.plan import Event, Plan
-from labfunctions_operator.reconcile.retry import DISRUPTED
 from labfunctions_operator.reconcile.verdict import SUCCEEDED, Verdict
 
 SUCCEEDED_CONDITION = "Succeeded"
@@ -50,7 +49,7 @@ def finish(
     finished = verdict.finished or rfc3339(now)
     rows, outputs = list(current.rows), run.status.outputs
     if not current.has_ended:
-        outputs = stored_outputs(current.outputs, verdict)
+        outputs = stored_outputs(current, verdict)
         rows = with_end(rows, replace(verdict, finished=finished), outputs)
     phase: Phase = "Failed"
     if succeeded or verdict.reason == CANCELLED:
@@ -89,13 +88,20 @@ def ended(reason: str, message: str, now: datetime) -> Verdict:
     )
 
 
-def stored_outputs(outputs: Outputs | None, verdict: Verdict) -> Outputs | None:
-    """Name only what lies in the store; without a courier's word, all that may."""
+def stored_outputs(current: Current, verdict: Verdict) -> Outputs | None:
+    """Name only what lies in the store; without a courier's word, what it may have left there.
+
+    That is the notebook, as uploaded while it ran: all else comes last, with the courier's word.
+    """
+    outputs, stored = current.outputs, verdict.stored
     if outputs is None:
         return None
-    if not verdict.stored:
-        return outputs if verdict.reason in (CANCELLED, DISRUPTED) else None
-    etags = {field: verdict.stored[file] for field, file in FILES.items() if file in verdict.stored}
+    if stored is None:
+        has_run = verdict.started or (current.rows and current.rows[-1].start_time)
+        return outputs.but(html=None, result=None) if has_run else None
+    if not stored:
+        return None
+    etags = {field: stored[file] for field, file in FILES.items() if file in stored}
     uris = {field: getattr(outputs, field) if field in etags else None for field in FILES}
     return outputs.but(**uris, etags=etags)
 

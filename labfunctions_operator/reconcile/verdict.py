@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -23,6 +23,8 @@ from labfunctions_operator.reconcile.pods import (
 SUCCEEDED = "Succeeded"
 # When a container started that could not be, in the words of the kubelet.
 NEVER = "1970-01-01T00:00:00Z"
+# What the kubelet says of a container that its node cannot find any more.
+_LOST = ("ContainerStatusUnknown", "Unknown")
 # A living kubelet needs no longer to notice that a pod is to end, or that its grace is over.
 LOST_AFTER = timedelta(seconds=30)
 
@@ -51,7 +53,8 @@ class Verdict:
         progress: How far the notebook came, where the runner could say.
         started: When the notebook's container started, if it did.
         finished: When it ended.
-        stored: The files that reached the store, each with its entity tag.
+        stored: The files that reached the store, each with its entity tag; None where no courier
+            is left to say it.
         notebook_sha256: Of the notebook that was executed.
         results: What the notebook returned.
         versions: Of what ran it.
@@ -63,7 +66,7 @@ class Verdict:
     progress: Progress | None = None
     started: str | None = None
     finished: str | None = None
-    stored: Mapping[str, str] = field(default_factory=dict)
+    stored: Mapping[str, str] | None = None
     notebook_sha256: str | None = None
     results: Mapping[str, Any] | None = None
     versions: Mapping[str, str] | None = None
@@ -161,7 +164,8 @@ def _of_ended_pod(pod: Object) -> Verdict:
             "notebook_sha256": result.notebook_sha256,
         }
     # What the courier stored while the notebook ran is there whatever came after.
-    unstored = "its last state " if "notebook.ipynb" in stored else ""
+    is_stored = "notebook.ipynb" in stored if stored is not None else times["started"]
+    unstored = "its last state " if is_stored else ""
     if result and result.reason == SUCCEEDED:
         if upload_error:
             return _failed(
@@ -220,7 +224,7 @@ def _without_result(pod: Object, terminated: Mapping[str, Any]) -> tuple[str, st
 
 def _lost_container(pod: Object, terminated: Mapping[str, Any]) -> str | None:
     """Say what became of a container that its node had to kill, or cannot find any more."""
-    is_lost = terminated.get("reason") in ("ContainerStatusUnknown", "Unknown")
+    is_lost = terminated.get("reason") in _LOST
     if "deletionTimestamp" in pod["metadata"] and (is_lost or terminated.get("exitCode") == 137):
         ran = "could end" if notebook_started(pod) else "ran"
         return f"the pod was deleted before the notebook {ran}"
@@ -262,14 +266,19 @@ def _runner_result(text: str | None) -> RunnerResult | None:
     return result
 
 
-def _courier_result(pod: Object) -> tuple[dict[str, str], str | None]:
+def _courier_result(pod: Object) -> tuple[dict[str, str] | None, str | None]:
+    """Return what the courier stored, if it is left to say so, and what went wrong.
+
+    It leaves word as soon as anything is stored: one that ended without has stored nothing.
+    """
     terminated = container_state(pod, COURIER).get("terminated", {})
+    is_lost = terminated.get("reason") in _LOST or not terminated
     try:
         report = json.loads(terminated.get("message") or "")
         uploads, error = report.get("uploads") or {}, report.get("error")
         stored = {str(name): str(receipt["etag"]) for name, receipt in uploads.items()}
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
-        return {}, "the courier was stopped before it could finish"
+        return None if is_lost else {}, "the courier was stopped before it could finish"
     return stored, one_line(str(error)) if error else None
 
 

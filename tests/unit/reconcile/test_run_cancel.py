@@ -58,6 +58,8 @@ def test_cancel_before_the_notebook_runs_deletes_the_job(before: Any) -> None:
     world.pods.clear()
     world.settle()
     cancelled(world)
+    assert "outputs" not in world.status
+    assert all("notebook" not in attempt for attempt in world.status.get("attempts", []))
 
 
 def test_cancel_of_a_running_notebook_waits_for_what_it_stores() -> None:
@@ -90,6 +92,7 @@ def test_cancel_of_a_notebook_whose_pod_is_gone_ends_the_run() -> None:
     world.pods.clear()
     world.settle()
     cancelled(world)
+    assert world.status["outputs"] == {"notebook": "s3://b/notebook.ipynb"}
 
 
 def test_cancel_comes_too_late_for_a_notebook_that_has_ended() -> None:

@@ -11,12 +11,13 @@ from objects import (
     stamp,
     terminated,
 )
-from run_world import JOB, OUTPUTS, RunWorld, outputs, runs
+from run_world import JOB, OUTPUTS, RunWorld, outputs, runs, started
 from world import (
     job_gone,
     pod_evicted,
     pod_fails,
     pod_out_of_memory,
+    pod_pending,
     pod_runs,
     pod_succeeds,
 )
@@ -75,6 +76,7 @@ def test_a_run_that_fails_says_why_and_what_is_stored() -> None:
         ),
         (terminated(1, courier_says(error="HTTP 403")), None),
         (terminated(137), None),
+        (terminated(137, reason="ContainerStatusUnknown"), {"notebook": "s3://b/notebook.ipynb"}),
     ],
 )
 def test_outputs_name_only_what_lies_in_the_store(courier: Any, expected: Any) -> None:
@@ -85,6 +87,57 @@ def test_outputs_name_only_what_lies_in_the_store(courier: Any, expected: Any) -
     )
     world.settle()
     assert world.status.get("outputs") == expected
+
+
+CHECKPOINT = {"notebook": "s3://b/notebook.ipynb"}
+
+
+def pod_on_a_lost_node(world: RunWorld) -> None:
+    pod_runs(world, JOB)
+    world.pods[JOB]["metadata"]["deletionTimestamp"] = stamp(20)
+    world.node_silent = True
+    world.seconds = 60
+
+
+def test_of_a_lost_node_only_a_checkpoint_is_named() -> None:
+    world = runs()
+    pod_on_a_lost_node(world)
+    world.settle()
+    assert world.condition[1] == "Retrying"
+    assert world.status["outputs"] == CHECKPOINT
+    assert world.status["attempts"][0]["notebook"] == CHECKPOINT["notebook"]
+
+
+def test_a_checkpoint_is_named_whatever_the_reason_of_the_end() -> None:
+    world = runs(workflowRef={"name": "report"}, timeoutSeconds=100)
+    world.seconds = 162
+    world.settle()
+    world.jobs.clear()
+    pod_on_a_lost_node(world)
+    world.seconds = 200
+    world.settle()
+    assert world.condition[:2] == ("False", "TimedOut")
+    assert world.status["outputs"] == CHECKPOINT
+
+
+def test_an_evicted_pod_of_whose_containers_nothing_is_known_may_have_left_a_checkpoint() -> None:
+    world = runs()
+    pod_evicted(world, JOB)
+    world.settle()
+    assert world.status["outputs"] == CHECKPOINT
+
+
+@pytest.mark.parametrize("end", [pod_evicted, job_gone])
+def test_an_attempt_that_never_started_names_no_outputs(end: Any) -> None:
+    world = started()
+    pod_pending(world, JOB)
+    world.seconds = 10
+    world.settle()
+    end(world, JOB)
+    world.settle()
+    assert world.condition[1] == "Retrying"
+    assert "outputs" not in world.status
+    assert "notebook" not in world.status["attempts"][0]
 
 
 def test_the_runner_says_which_notebook_ran_where_nobody_else_can() -> None:
