@@ -232,6 +232,8 @@ class RuntimeStatus(Model):
     """Builds of the wanted inputs that failed in a row."""
     failed_hash: str | None = None
     """The inputs that those failures are about."""
+    failed_since: str | None = None
+    """When the first of them was, or a file of the image was found missing."""
 
 
 class Version(Model):

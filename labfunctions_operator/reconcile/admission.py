@@ -1,12 +1,13 @@
 """The gates before a Run's first Job: workflow, project, image, notebook, queue, nodes."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from labfunctions_operator.api.labels import SCHEDULED_AT_ANNOTATION
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.project import Project, RuntimeStatus, User
 from labfunctions_operator.api.run import Phase, Run, Snapshot
-from labfunctions_operator.api.times import rfc3339
+from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS, Execution, Workflow
 from labfunctions_operator.desired.names import digest
 from labfunctions_operator.errors import InvalidSpec
@@ -20,16 +21,26 @@ from labfunctions_operator.reconcile.notebook import check_notebook
 from labfunctions_operator.reconcile.notify import in_force
 from labfunctions_operator.reconcile.scheduled_run import parse_tick
 from labfunctions_operator.reconcile.source import SourceSnapshot
+from labfunctions_operator.reconcile.timing import START_PATIENCE
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blocked:
-    """A gate that a Run cannot pass: for now, or for good."""
+    """A gate that a Run cannot pass: for now, or for good.
+
+    Attributes:
+        reason: A CamelCase word.
+        message: One line for a person.
+        phase: Of a Run that waits there.
+        final: Whether the gate can never open.
+        until: When a Run that still waits there fails with this reason; None is never.
+    """
 
     reason: str
     message: str
     phase: Phase = "Pending"
     final: bool = False
+    until: datetime | None = None
 
 
 def admit(
@@ -65,7 +76,7 @@ def admit(
         )
     runtime, status = found
     if status is None or status.image is None or _is_outdated(status, run):
-        return _image_pending(project, runtime.name, status)
+        return _image_pending(project, runtime.name, status, run)
     same = source if source and status.tree and source.tree == status.tree else None
     problem = (
         _notebook_problem(same, execution)
@@ -133,12 +144,17 @@ def _is_outdated(status: RuntimeStatus, run: Run) -> bool:
     return (status.built_at or "") < (run.metadata.creation_timestamp or "")
 
 
-def _image_pending(project: Project, runtime: str, status: RuntimeStatus | None) -> Blocked:
+def _image_pending(
+    project: Project, runtime: str, status: RuntimeStatus | None, run: Run
+) -> Blocked:
     name = project.metadata.name
     if status and status.phase == "Failed":
+        since = max(status.failed_since or "", run.metadata.creation_timestamp or "")
         return Blocked(
             reason="ImageBuildFailed",
             message=f"image {runtime} of Project {name} cannot be built: {status.message}",
+            # A commit that mends it may be on its way.
+            until=parse_time(since) + START_PATIENCE if since else None,
         )
     if status and status.phase == "Building":
         return Blocked(

@@ -23,6 +23,7 @@ NEVER = frozenset(
         "NotebookNotFound",
         "NotebookInvalid",
         "RunnerMissing",
+        "ImageBuildFailed",
         "InvalidSpec",
         "Cancelled",
     }

@@ -83,11 +83,13 @@ def _block(run: Run, blocked: Blocked, seen: RunObserved, now: datetime) -> Plan
     workflow = seen.workflow if isinstance(seen.workflow, Workflow) else None
     limit = merge_execution(run, workflow).pending_timeout_seconds
     left = pending_left(run.metadata.creation_timestamp, limit, now)
-    if not blocked.final and (left is None or left > 0):
-        status = run_status(run, None, (blocked.reason, blocked.message), now, phase=blocked.phase)
-        return Plan(status=status, requeue_after=left)
+    patience = (blocked.until - now).total_seconds() if blocked.until else None
     reason, message = blocked.reason, blocked.message
-    if not blocked.final:
+    if not blocked.final and (patience is None or patience > 0):
+        if left is None or left > 0:
+            status = run_status(run, None, (reason, message), now, phase=blocked.phase)
+            waits = [t for t in (left, patience) if t is not None]
+            return Plan(status=status, requeue_after=min(waits, default=None))
         reason, message = "PendingTimedOut", f"not started after {limit} s: {message}"
     verdict = ended(reason, message, now)
     return finish(run, find_current(run, (), ()), verdict, seen.progress, now)

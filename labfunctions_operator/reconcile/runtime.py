@@ -69,9 +69,12 @@ def runtime_step(
         return RuntimeStep(status=before)
     inputs = build_inputs(runtime, source)
     if isinstance(inputs, Problem):
-        return RuntimeStep(status=before.but(phase="Failed", message=inputs.message))
+        since = before.failed_since or rfc3339(now)
+        return RuntimeStep(
+            status=before.but(phase="Failed", message=inputs.message, failed_since=since)
+        )
     if before.failed_hash != inputs.inputs_hash:
-        before = before.but(failures=0, failed_hash=None)
+        before = before.but(failures=0, failed_hash=None, failed_since=None)
     wanted = (runtime.name, inputs.inputs_hash)
     version = next((v for v in versions if (v.runtime, v.inputs_hash) == wanted), None)
     if version:
@@ -130,6 +133,7 @@ def _with_news(
         message=before.message,
         failures=before.failures,
         failed_hash=before.failed_hash,
+        failed_since=before.failed_since,
     )
 
 
@@ -155,14 +159,16 @@ def _failed(
     """Keep the last good image, say what is wrong, and try again later: a registry may be back."""
     counted = before.failed_hash == inputs.inputs_hash and before.phase == "Failed"
     failures = before.failures if counted else before.failures + 1
+    finished = build.finished or rfc3339(now)
     status = before.but(
         phase="Failed",
         message=build.error,
         failures=failures,
         failed_hash=inputs.inputs_hash,
+        failed_since=before.failed_since or finished,
     )
     wait = min(RETRY_FIRST * 2 ** min(failures - 1, 10), RETRY_CAP)
-    left = parse_time(build.finished or rfc3339(now)) + wait - now
+    left = parse_time(finished) + wait - now
     if left > timedelta(0):
         return RuntimeStep(status=status, requeue_after=left.total_seconds())
     job = {"namespace": project.metadata.namespace, "name": build.job, "uid": build.uid}

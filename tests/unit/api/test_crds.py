@@ -315,6 +315,7 @@ FULL: dict[str, tuple[type[Model], dict[str, Any], dict[str, Any]]] = {
                     "builtAt": stamp(),
                     "failures": 1,
                     "failedHash": "f",
+                    "failedSince": stamp(),
                 }
             ],
             "versions": [

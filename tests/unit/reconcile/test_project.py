@@ -232,6 +232,26 @@ def test_a_failed_build_is_tried_again_each_time_twice_as_late_up_to_an_hour() -
     assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
 
 
+def test_since_when_an_image_cannot_be_built_is_told_until_it_can() -> None:
+    world = failing()
+    first = stamp(world.seconds)
+    assert world.runtime()["failedSince"] == first
+    for _ in range(2):
+        world.seconds += 600
+        world.settle()
+        assert (world.runtime()["phase"], world.runtime()["failedSince"]) == ("Building", first)
+        pod_fails(world, last_job(world))
+        world.settle()
+        assert (world.runtime()["phase"], world.runtime()["failedSince"]) == ("Failed", first)
+    world.read(commit="c" * 40, tree="d" * 40)
+    world.settle()
+    assert "failedSince" not in world.runtime()
+    world.seconds += 10
+    pod_fails(world, last_job(world))
+    world.settle()
+    assert world.runtime()["failedSince"] == stamp(world.seconds)
+
+
 def test_a_good_build_ends_the_count_of_failures() -> None:
     world = failing()
     world.seconds += 60
@@ -239,6 +259,7 @@ def test_a_good_build_ends_the_count_of_failures() -> None:
     pod_succeeds(world, last_job(world))
     world.settle()
     assert world.runtime()["failures"] == 0
+    assert "failedSince" not in world.runtime()
     assert world.condition()[0] == "True"
 
 
@@ -364,6 +385,17 @@ def test_a_dockerfile_of_ones_own_is_used_as_it_is() -> None:
     inputs = build_inputs(runtime, make_source(files={"Dockerfile": text}))
     assert isinstance(inputs, BuildInputs)
     assert inputs.dockerfile == text
+
+
+def test_since_when_a_file_is_missing_is_told() -> None:
+    world = ProjectWorld()
+    world.edit(runtimes=[{"name": "default", "dockerfile": "D"}])
+    world.seconds = 20
+    world.read(files={})
+    world.settle()
+    world.seconds = 90
+    world.settle()
+    assert world.runtime()["failedSince"] == stamp(20)
 
 
 def test_problems_of_the_files_have_reasons() -> None:

@@ -18,8 +18,8 @@ from labfunctions_operator.runner.runner import EXIT_CODES
 
 FAILURES = {*get_args(RetryReason), *NEVER, DISRUPTED}
 OF_THE_RUNNER = {reason: code for reason, code in EXIT_CODES.items() if reason != SUCCEEDED}
-# Not read off an ended pod: the clock says the first two, the spec the other.
-ELSEWHERE = {"PendingTimedOut", "ImagePullFailed", "InvalidSpec"}
+# Not read off an ended pod: the clock says the first three, the spec the other.
+ELSEWHERE = {"PendingTimedOut", "ImagePullFailed", "ImageBuildFailed", "InvalidSpec"}
 DOCS = (Path(__file__).parents[3] / "docs" / "runs.md").read_text()
 
 

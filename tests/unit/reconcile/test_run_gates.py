@@ -148,6 +148,44 @@ def test_a_gate_that_never_opens_ends_the_run(case: str) -> None:
     assert [e.reason for e in world.events] == [GATES[case][2][0]]
 
 
+def unbuilt(**runtime: Any) -> Any:
+    failed = {"phase": "Failed", "image": None, "message": "no such package"}
+    return ready_project(runtime={**failed, **runtime})
+
+
+@pytest.mark.parametrize(
+    ("failed", "ends"), [(-3600, -10 + 300), (30, 30 + 300), (None, -10 + 300)]
+)
+def test_an_image_that_cannot_be_built_is_waited_for_as_long_as_a_start_that_fails(
+    failed: float | None, ends: float
+) -> None:
+    """Whether it failed before the Run was made, ten seconds ago, or after."""
+    world = RunWorld(workflowRef={"name": "report"}, retries={"limit": 3, "on": []})
+    world.project = unbuilt(failedSince=stamp(failed) if failed is not None else None)
+    world.seconds = ends - 1
+    world.settle()
+    message = "image default of Project demo cannot be built: no such package"
+    assert world.condition == ("Unknown", "ImageBuildFailed", message)
+    assert world.decide().requeue_after == 1
+    world.seconds = ends
+    assert world.settle() == ["status"]
+    assert world.condition == ("False", "ImageBuildFailed", message)
+    assert world.status["failure"] == {"reason": "ImageBuildFailed"}
+    assert world.run.is_finished
+
+
+def test_a_commit_that_builds_in_time_lets_the_run_through() -> None:
+    world = RunWorld()
+    world.project = unbuilt(failedSince=stamp(-60))
+    world.settle()
+    world.project = unbuilt(phase="Building", failedSince=stamp(-60))
+    world.seconds = 1000
+    world.settle()
+    assert world.condition[1] == "ImageBuilding"
+    world.project = ready_project()
+    assert world.settle() == [f"create Job {JOB}"]
+
+
 def test_the_last_good_image_lets_a_run_through_while_the_next_one_fails() -> None:
     world = RunWorld()
     world.project = ready_project(runtime={"phase": "Failed", "message": "no such package"})
