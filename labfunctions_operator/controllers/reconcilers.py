@@ -37,6 +37,7 @@ from labfunctions_operator.reconcile.invalid import readable_run, refuse
 from labfunctions_operator.reconcile.missed import pending
 from labfunctions_operator.reconcile.notify import Outcome, announce, is_pending
 from labfunctions_operator.reconcile.plan import Key, Plan
+from labfunctions_operator.reconcile.pods import Waiting, job_refused
 from labfunctions_operator.reconcile.project import ProjectObserved, reconcile_project
 from labfunctions_operator.reconcile.run import reconcile_run
 from labfunctions_operator.reconcile.run_observed import RunObserved
@@ -126,7 +127,14 @@ class Reconcilers:
             "Backfill": self._backfill,
             "Run": self._run,
         }[key.kind]
-        return await self._carry_out(await decide(key, obj), obj)
+        plan = await decide(key, obj)
+        try:
+            return await self._carry_out(plan, obj)
+        except Denied as error:
+            if key.kind != "Run" or not plan.apply:
+                raise
+            hindrance = job_refused(str(error))
+        return await self._carry_out(await self._run(key, obj, hindrance), obj)
 
     async def _refuse(self, obj: Object, **why: Any) -> float | None:
         plan = Plan(status=refuse(obj, now=self._clock(), **why))
@@ -259,11 +267,11 @@ class Reconcilers:
                         await self._client.get(labels.API_VERSION, "Run", key.namespace, ref.name)
                     )
 
-    async def _run(self, key: Key, obj: Object) -> Plan:
+    async def _run(self, key: Key, obj: Object, hindrance: Waiting | None = None) -> Plan:
         run = parse(Run, obj)
         if run.is_finished:
             return self._ended_run(key, obj, run)
-        seen = await self._runs.observe(key, obj, run)
+        seen = replace(await self._runs.observe(key, obj, run), hindrance=hindrance)
         return reconcile_run(run, seen, self._settings, self._clock())
 
     def _ended_run(self, key: Key, obj: Object, run: Run) -> Plan:

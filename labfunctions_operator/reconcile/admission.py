@@ -34,6 +34,7 @@ class Blocked:
         phase: Of a Run that waits there.
         final: Whether the gate can never open.
         until: When a Run that still waits there fails with this reason; None is never.
+        again: Seconds after which to look again, where nothing tells that the gate has opened.
     """
 
     reason: str
@@ -41,6 +42,7 @@ class Blocked:
     phase: Phase = "Pending"
     final: bool = False
     until: datetime | None = None
+    again: float | None = None
 
 
 def admit(

@@ -21,6 +21,7 @@ _DISRUPTIONS = {
 # What the scheduler adds after the reasons that count.
 _PREEMPTION = re.compile(r" (no new claims to deallocate|preemption: ).*$")
 _REFUSED_POD = re.compile(r'^Error creating: pods "[^"]*" is forbidden: ')
+_EXCEEDED_QUOTA = re.compile(r"(?P<words>exceeded quota: .*?)( \(403\))?$")
 _PULLED_IMAGE = re.compile(r'^Pulling image "(?P<image>[^"]*)"')
 
 
@@ -110,6 +111,14 @@ def refused(message: str) -> Waiting:
     text = _REFUSED_POD.sub("", one_line(message))
     reason = "QuotaExceeded" if "exceeded quota" in text else "PodRefused"
     return Waiting(reason=reason, message=text)
+
+
+def job_refused(message: str) -> Waiting:
+    """Say why a Job could not be made, in the words of the API server."""
+    text = one_line(message)
+    if quota := _EXCEEDED_QUOTA.search(text):
+        return Waiting(reason="QuotaExceeded", message=quota["words"])
+    return Waiting(reason="Forbidden", message=text)
 
 
 def is_over(pod: Object) -> bool:

@@ -101,7 +101,8 @@ def after_end(
             current.snapshot.resources, _retries(current).memory, current.rows[-1:]
         )
     )
-    return start_attempt(run, snapshot, retry.number, seen, settings, now=now)
+    due = rfc3339(retry.at)
+    return start_attempt(run, snapshot, retry.number, seen, settings, since=due, now=now)
 
 
 def _retries(current: Current) -> Retries:

@@ -11,7 +11,7 @@ from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.desired.run_job import Grant
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.notify import Outcome
-from labfunctions_operator.reconcile.pods import PodEvent
+from labfunctions_operator.reconcile.pods import PodEvent, Waiting
 from labfunctions_operator.reconcile.source import SourceSnapshot
 
 Object = Mapping[str, Any]
@@ -28,6 +28,7 @@ class RunObserved:
         ahead: The live Run of the schedule that comes before this one, if one does.
         node_group: The NodeGroup that Run, Workflow or Project name.
         origin: The Run that this one repeats, if it does.
+        hindrance: Why the Job of the next attempt could not be made just now.
         refusal: Why the Job gets no pod, in the words of who refuses it.
         jobs: Jobs with the names of its attempts, whoever owns them.
         pods: Pods of those Jobs.
@@ -46,6 +47,7 @@ class RunObserved:
     ahead: str | None = None
     node_group: NodeGroup | InvalidSpec | None = None
     origin: Run | InvalidSpec | None = None
+    hindrance: Waiting | None = None
     refusal: str | None = None
     jobs: Sequence[Object] = field(default=())
     pods: Sequence[Object] = field(default=())

@@ -293,11 +293,11 @@ def test_quota_is_named_and_the_run_starts_once_there_is_room(
     bench.await_reason("Project", "wine", "Ready")
     bench.await_status("ResourceQuota", "none")
     bench.create(inline_run(bench.namespace))
-    bench.await_reason("Run", "first", "Forbidden")
-    assert "exceeded quota: none" in bench.message("Run", "first")
+    bench.await_reason("Run", "first", "QuotaExceeded")
+    assert bench.message("Run", "first").startswith("exceeded quota: none, requested: count/jobs")
     assert bench.footprint.count(bench.namespace, "create jobs") <= 2
     bench.api.delete("ResourceQuota", bench.namespace, "none")
-    # Whatever touches the Run ends the wait of a minute.
+    # Whatever touches the Run ends the wait of half a minute.
     bench.api.patch("Run", bench.namespace, "first", {"metadata": {"labels": {"a": "b"}}})
     bench.complete("first")
 

@@ -23,7 +23,7 @@ from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.attempt import next_number
 from labfunctions_operator.reconcile.plan import Event, Plan
-from labfunctions_operator.reconcile.pods import PodEvent
+from labfunctions_operator.reconcile.pods import PodEvent, Waiting
 from labfunctions_operator.reconcile.run import reconcile_run
 from labfunctions_operator.reconcile.run_observed import RunObserved
 from labfunctions_operator.reconcile.run_start import is_waiting_for_attempt
@@ -54,6 +54,7 @@ class RunWorld(World):
         self.node_group: NodeGroup | InvalidSpec | None = None
         self.source: SourceSnapshot | None = make_source()
         self.source_pending = False
+        self.hindrance: Waiting | None = None
         self.event: PodEvent | None = None
         self.node_silent = False
         self.progress: Progress | None = None
@@ -114,7 +115,12 @@ class RunWorld(World):
 
     def asked(self) -> RunObserved:
         """All that is observed, and what the API server answers about the last pod."""
-        return replace(self.observed(), event=self.event, node_silent=self.node_silent)
+        return replace(
+            self.observed(),
+            event=self.event,
+            node_silent=self.node_silent,
+            hindrance=self.hindrance,
+        )
 
     def decide(self) -> Plan:
         seen = replace(self.asked(), before=self.before)
