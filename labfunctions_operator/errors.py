@@ -27,6 +27,10 @@ class Transient(Exception):
         self.retry_after = retry_after
 
 
+class NameTaken(Transient):
+    """An object of the name that we need belongs to somebody else, who may delete it."""
+
+
 class Denied(Exception):
     """An administrator must grant something before the call can succeed."""
 

@@ -5,7 +5,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from labfunctions_operator.desired.names import SPEC_HASH, spec_hash
-from labfunctions_operator.errors import ChildRefused, Denied, InvalidSpec, NotFound, Transient
+from labfunctions_operator.errors import (
+    ChildRefused,
+    Denied,
+    InvalidSpec,
+    NameTaken,
+    NotFound,
+    Transient,
+)
 from labfunctions_operator.kube.cache import Cache
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.event_limits import EventLimits
@@ -162,7 +169,7 @@ class Executor:
             existing = await self._fetch(manifest)
             if existing is None:
                 raise
-            self._remember(existing)
+            # Of somebody else's object nothing would tell the cache that it is gone.
             _check_owner(manifest, existing)
             return existing
         _log("create", f"{manifest['kind']}/{manifest['metadata']['name']}")
@@ -251,7 +258,7 @@ def _check_owner(wanted: Object, existing: Object) -> None:
         raise InvalidSpec("metadata.name", f"a {wanted['kind']} of this name is somebody else's")
     if missing:
         metadata = existing["metadata"]
-        raise Transient(
+        raise NameTaken(
             f"{existing['kind']} {metadata.get('namespace', '')}/{metadata['name']} exists "
             "and belongs to another owner; delete it, or wait if that is under way"
         )

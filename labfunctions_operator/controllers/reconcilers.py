@@ -23,7 +23,7 @@ from labfunctions_operator.controllers.past import PastReader
 from labfunctions_operator.controllers.run_observer import RunObserver
 from labfunctions_operator.controllers.source import SourceTracker
 from labfunctions_operator.controllers.world import Object, World
-from labfunctions_operator.errors import ChildRefused, Denied, InvalidSpec, NotFound
+from labfunctions_operator.errors import ChildRefused, Denied, InvalidSpec, NameTaken, NotFound
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.failures import Conflict
 from labfunctions_operator.reconcile.backfill import (
@@ -130,10 +130,12 @@ class Reconcilers:
         plan = await decide(key, obj)
         try:
             return await self._carry_out(plan, obj)
-        except Denied as error:
+        except (Denied, NameTaken) as error:
             if key.kind != "Run" or not plan.apply:
                 raise
             hindrance = job_refused(str(error))
+            if isinstance(error, NameTaken):
+                hindrance = Waiting(reason="NameTaken", message=str(error))
         return await self._carry_out(await self._run(key, obj, hindrance), obj)
 
     async def _refuse(self, obj: Object, **why: Any) -> float | None:

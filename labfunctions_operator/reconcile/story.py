@@ -30,6 +30,7 @@ _PROBLEMS: dict[tuple[str, str], frozenset[str]] = {
             "ImagePullFailed",
             "StartError",
             "PodRefused",
+            "NameTaken",
         }
     ),
     ("Workflow", "Ready"): frozenset(

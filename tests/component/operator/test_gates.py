@@ -302,6 +302,27 @@ def test_quota_is_named_and_the_run_starts_once_there_is_room(
     bench.complete("first")
 
 
+def test_run_names_the_job_that_has_its_name_and_starts_once_that_is_gone(
+    bench: Bench, repository: Repository
+) -> None:
+    bench.create(project(bench.namespace, repository.url))
+    bench.await_reason("Project", "wine", "Ready")
+    pod = {"restartPolicy": "Never", "containers": [{"name": "a", "image": "example.com/a"}]}
+    theirs = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"namespace": bench.namespace, "name": "first-1"},
+        "spec": {"suspend": True, "template": {"spec": pod}},
+    }
+    bench.create(theirs, inline_run(bench.namespace))
+    found = bench.await_reason("Run", "first", "NameTaken")
+    assert found["status"]["phase"] == "Pending"
+    assert f"Job {bench.namespace}/first-1 exists" in bench.message("Run", "first")
+    bench.api.delete("Job", bench.namespace, "first-1")
+    bench.api.patch("Run", bench.namespace, "first", {"metadata": {"labels": {"a": "b"}}})
+    bench.complete("first")
+
+
 def test_broken_projects_do_not_delay_a_good_one(bench: Bench, repository: Repository) -> None:
     broken = {
         "ref": ({"ref": "nowhere"}, "RefNotFound"),

@@ -9,9 +9,9 @@ import pytest
 from objects import make_object
 
 from labfunctions_operator.controllers.executor import Executor
-from labfunctions_operator.errors import ChildRefused, Denied, InvalidSpec
+from labfunctions_operator.errors import ChildRefused, Denied, InvalidSpec, NameTaken
 from labfunctions_operator.kube.cache import Cache
-from labfunctions_operator.kube.failures import TooManyRequests
+from labfunctions_operator.kube.failures import AlreadyExists, TooManyRequests
 from labfunctions_operator.reconcile.plan import Event, Plan, Ref
 
 Object = dict[str, Any]
@@ -53,6 +53,21 @@ class Server:
 
     async def patch_status(self, *, status: Object, **_: Any) -> Object:
         return {**make_object("Workflow", "report", {}, status), "metadata": {**OWNER["metadata"]}}
+
+
+class Full:
+    """Has an object of that name, until it is deleted."""
+
+    def __init__(self, existing: Object | None) -> None:
+        self.existing = existing
+
+    async def create(self, manifest: Object) -> Object:
+        if self.existing:
+            raise AlreadyExists("there is one")
+        return await Server().create(manifest)
+
+    async def get(self, *_: str) -> Object | None:
+        return self.existing
 
 
 OWNER = make_object("Workflow", "report", {}, resourceVersion="1")
@@ -115,3 +130,19 @@ def test_an_event_that_repeats_itself_counts_up() -> None:
         asyncio.run(executor.execute(plan, OWNER))
     assert server.events == [("up", 1), ("down", 1), ("event.1", 2), ("event.1", 3)]
     assert told == ["Recorded", "Recorded", "Repeated", "Repeated"]
+
+
+def test_executor_goes_on_once_somebody_elses_job_of_the_name_is_gone() -> None:
+    """Nothing tells of its end, as only what has our labels is watched."""
+    server: Any = Full(make_object("Job", "first-1", {}))
+    caches = {"Job": Cache()}
+    executor = Executor(server, caches)
+    mine = make_object("Job", "first-1", {}, ownerReferences=[{"kind": "Run", "uid": "mine"}])
+    for _ in range(2):
+        with pytest.raises(NameTaken, match="Job team/first-1 exists and belongs to another owner"):
+            asyncio.run(executor.execute(Plan(apply=(mine,)), OWNER))
+    server.existing = None
+    asyncio.run(executor.execute(Plan(apply=(mine,)), OWNER))
+    held = caches["Job"].get("team", "first-1")
+    assert held is not None
+    assert held["metadata"]["ownerReferences"] == mine["metadata"]["ownerReferences"]
