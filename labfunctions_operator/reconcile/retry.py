@@ -45,13 +45,20 @@ class Retry:
     why: str
 
 
-def next_attempt(ended: Sequence[Attempt], retries: Retries, now: datetime) -> Retry | None:
+def next_attempt(
+    ended: Sequence[Attempt],
+    retries: Retries,
+    now: datetime,
+    *,
+    resources: Mapping[str, Any] | None,
+) -> Retry | None:
     """Say whether another attempt follows those that have ended, the last of which failed.
 
     Args:
         ended: All attempts so far, each with its reason; the last one failed.
         retries: What the user allows.
         now: Stands in for a finish time that nobody recorded.
+        resources: What the last attempt had.
     """
     last = ended[-1]
     finished = parse_time(last.finish_time) if last.finish_time else now
@@ -67,6 +74,8 @@ def next_attempt(ended: Sequence[Attempt], retries: Retries, now: datetime) -> R
     failures = len(ended) - disruptions
     if failures > retries.limit or not _is_worth_it(last.reason or "", retries):
         return None
+    if why_memory_stays(ended, retries, resources):
+        return None
     return Retry(
         number=last.number + 1,
         at=finished + _delay(retries, failures),
@@ -79,7 +88,7 @@ def grown_resources(
 ) -> dict[str, Any] | None:
     """Return the resources for the next attempt: more memory for each time it ran out.
 
-    Requests grow with limits where they were given; what has no limit cannot grow.
+    Limits and requests grow where they were given.
     """
     if resources is None:
         return None
@@ -95,13 +104,29 @@ def grown_resources(
     return grown
 
 
+def why_memory_stays(
+    ended: Sequence[Attempt], retries: Retries, resources: Mapping[str, Any] | None
+) -> str | None:
+    """Say why an attempt that ran out of memory cannot get more, if more was asked for."""
+    growth = retries.memory
+    if growth is None or ended[-1].reason != OUT_OF_MEMORY:
+        return None
+    if grown_resources(resources, growth, ended[-1:]) != resources:
+        return None
+    limits = (resources or {}).get("limits")
+    memory = limits.get("memory") if isinstance(limits, Mapping) else None
+    if not memory:
+        return "no memory limit is given that could grow"
+    return f"{memory} of memory cannot grow any more, as retries.memory.max is {growth.max}"
+
+
 def _grow(memory: str, growth: MemoryGrowth, times: int) -> str:
     try:
         before = parse_bytes(memory)
     except ValueError:
         return memory  # a form of quantity that only the API server knows
     amount = min(int(before * growth.factor**times), parse_bytes(growth.max))
-    return format_bytes(max(before, amount))
+    return format_bytes(amount) if amount > before else memory
 
 
 def _is_worth_it(reason: str, retries: Retries) -> bool:

@@ -15,6 +15,7 @@ from labfunctions_operator.reconcile.retry import (
     Retry,
     grown_resources,
     next_attempt,
+    why_memory_stays,
 )
 from labfunctions_operator.reconcile.run_observed import RunObserved
 from labfunctions_operator.reconcile.run_start import start_attempt
@@ -66,8 +67,11 @@ def conclude(
         verdict = replace(verdict, message=old.message if old else verdict.message)
     outputs = stored_outputs(current, verdict)
     rows = with_end(current.rows, verdict, outputs)
-    retry = next_attempt(rows, _retries(current), now)
+    resources = current.snapshot.resources if current.snapshot else None
+    retry = next_attempt(rows, _retries(current), now, resources=resources)
     if retry is None:
+        if why := why_memory_stays(rows, _retries(current), resources):
+            verdict = replace(verdict, message=f"{verdict.message}; not tried again: {why}")
         return finish(run, current, verdict, seen.progress, now)
     message = f"attempt {rows[-1].number} failed with {verdict.reason}: {verdict.message}"
     status = run_status(
@@ -90,16 +94,16 @@ def after_end(
     run: Run, current: Current, seen: RunObserved, settings: Settings, now: datetime
 ) -> Plan:
     """Start the next attempt when it is due."""
-    retry = next_attempt(current.rows, _retries(current), now)
+    resources = current.snapshot.resources if current.snapshot else None
+    retry = next_attempt(current.rows, _retries(current), now, resources=resources)
     if retry is None or current.snapshot is None:
         last = current.rows[-1]
-        return finish(run, current, ended(last.reason or DISRUPTED, "", now), seen.progress, now)
+        verdict = ended(last.reason or DISRUPTED, "no other attempt follows", now)
+        return finish(run, current, verdict, seen.progress, now)
     if retry.at > now:
         return Plan(requeue_after=_until(retry, now))
     snapshot = current.snapshot.but(
-        resources=grown_resources(
-            current.snapshot.resources, _retries(current).memory, current.rows[-1:]
-        )
+        resources=grown_resources(resources, _retries(current).memory, current.rows[-1:])
     )
     due = rfc3339(retry.at)
     return start_attempt(run, snapshot, retry.number, seen, settings, since=due, now=now)

@@ -6,7 +6,7 @@ import pytest
 
 from labfunctions_operator.api.run import Attempt
 from labfunctions_operator.api.workflow import MemoryGrowth, Retries
-from labfunctions_operator.reconcile.retry import grown_resources, next_attempt
+from labfunctions_operator.reconcile.retry import grown_resources, next_attempt, why_memory_stays
 from tests.unit.objects import NOW, at, stamp
 
 
@@ -47,7 +47,8 @@ def retries(**words: Any) -> Retries:
 def test_an_attempt_follows_only_where_it_is_worth_it(
     reasons: list[str], allowed: Retries, why: str | None
 ) -> None:
-    retry = next_attempt(ended(*reasons), allowed, NOW)
+    resources = {"limits": {"memory": "1Gi"}}
+    retry = next_attempt(ended(*reasons), allowed, NOW, resources=resources)
     assert (retry and retry.why) == why
     if retry:
         assert retry.number == len(reasons) + 1
@@ -57,13 +58,14 @@ def test_an_attempt_follows_only_where_it_is_worth_it(
     ("failures", "seconds"), [(1, 10), (2, 20), (3, 40), (5, 160), (6, 300), (60, 300)]
 )
 def test_each_wait_is_longer_up_to_the_cap(failures: int, seconds: int) -> None:
-    retry = next_attempt(ended(*["KernelDied"] * failures), retries(limit=100), NOW)
+    retry = next_attempt(ended(*["KernelDied"] * failures), retries(limit=100), NOW, resources=None)
     assert retry is not None
     assert retry.at == at(seconds)
 
 
 def test_a_disruption_waits_ten_seconds_whatever_the_backoff() -> None:
-    retry = next_attempt(ended("Disrupted"), retries(backoff={"duration": "1h"}), NOW)
+    allowed = retries(backoff={"duration": "1h"})
+    retry = next_attempt(ended("Disrupted"), allowed, NOW, resources=None)
     assert retry is not None
     assert retry.at == at(10)
 
@@ -79,7 +81,7 @@ def test_a_disruption_waits_ten_seconds_whatever_the_backoff() -> None:
             ["OutOfMemory"],
             {"limits": {"memory": "1536Mi", "cpu": "1"}, "requests": {"memory": "768Mi"}},
         ),
-        ({"limits": {"memory": "8Gi"}}, ["OutOfMemory"], {"limits": {"memory": "8192Mi"}}),
+        ({"limits": {"memory": "8Gi"}}, ["OutOfMemory"], {"limits": {"memory": "8Gi"}}),
         ({"limits": {"memory": "1Gi"}}, ["KernelDied"], {"limits": {"memory": "1Gi"}}),
         ({"limits": {"cpu": "1"}}, ["OutOfMemory"], {"limits": {"cpu": "1"}}),
     ],
@@ -94,3 +96,39 @@ def test_memory_grows_up_to_its_maximum(
 def test_memory_stays_where_growth_was_not_asked_for() -> None:
     same = {"limits": {"memory": "1Gi"}}
     assert grown_resources(same, None, ended("OutOfMemory")) == same
+
+
+AT_MAX = "4Gi of memory cannot grow any more, as retries.memory.max is 4Gi"
+UNLIMITED = "no memory limit is given that could grow"
+
+
+@pytest.mark.parametrize(
+    ("resources", "allowed", "why"),
+    [
+        ({"limits": {"memory": "3Gi"}}, retries(limit=9, memory={"max": "4Gi"}), None),
+        ({"requests": {"memory": "3Gi"}}, retries(limit=9, memory={"max": "4Gi"}), None),
+        ({"limits": {"memory": "4Gi"}}, retries(limit=9, memory={"max": "4Gi"}), AT_MAX),
+        (
+            {"limits": {"memory": "4Gi"}},
+            retries(limit=9, memory={"max": "4Gi"}, on=["OutOfMemory"]),
+            AT_MAX,
+        ),
+        ({"limits": {"cpu": "1"}}, retries(limit=9, memory={"max": "4Gi"}), UNLIMITED),
+        ({"limits": "none"}, retries(limit=9, memory={"max": "4Gi"}), UNLIMITED),
+        (None, retries(limit=9, memory={"max": "4Gi"}), UNLIMITED),
+    ],
+)
+def test_out_of_memory_is_not_tried_again_with_the_same_memory_where_more_was_asked_for(
+    resources: dict[str, Any] | None, allowed: Retries, why: str | None
+) -> None:
+    attempts = ended("OutOfMemory")
+    assert why_memory_stays(attempts, allowed, resources) == why
+    retry = next_attempt(attempts, allowed, NOW, resources=resources)
+    assert (retry is None) == (why is not None)
+
+
+def test_other_failures_do_not_need_more_memory() -> None:
+    allowed = retries(limit=9, memory={"max": "4Gi"})
+    attempts = ended("OutOfMemory", "KernelDied")
+    assert why_memory_stays(attempts, allowed, None) is None
+    assert next_attempt(attempts, allowed, NOW, resources=None) is not None

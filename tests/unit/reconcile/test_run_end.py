@@ -255,6 +255,7 @@ def test_an_attempt_that_ran_out_of_memory_gets_more() -> None:
         retries={"limit": 3, "memory": {"factor": 2, "max": "3Gi"}},
     )
     for number in (1, 2, 3):
+        assert not world.run.is_finished
         world.seconds += 60
         pod_out_of_memory(world, f"first-{number}")
         world.settle()
@@ -264,7 +265,12 @@ def test_an_attempt_that_ran_out_of_memory_gets_more() -> None:
         job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
         for job in world.jobs.values()
     ]
-    assert limits == ["1Gi", "2048Mi", "3072Mi", "3072Mi"]
+    assert limits == ["1Gi", "2048Mi", "3072Mi"]
+    assert world.condition[:2] == ("False", "OutOfMemory")
+    assert world.condition[2].endswith(
+        "; not tried again: 3072Mi of memory cannot grow any more, as retries.memory.max is 3Gi"
+        " (attempt 3)"
+    )
 
 
 def test_a_disruption_is_retried_without_being_asked() -> None:
