@@ -3,55 +3,69 @@
 Each answer explains or hastens; none is needed for a Run to go on.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from labfunctions_operator.api.times import parse_time
+from labfunctions_operator.controllers.event_reader import EventReader, Question
 from labfunctions_operator.controllers.world import Object
 from labfunctions_operator.desired.run_job import NOTEBOOK
 from labfunctions_operator.errors import Denied, NotFound, Transient
 from labfunctions_operator.kube.client import KubeClient
-from labfunctions_operator.kube.resources import EVENTS
+from labfunctions_operator.reconcile.plan import Key
 from labfunctions_operator.reconcile.pods import PodEvent, is_over, pod_condition, starts_slowly
 from labfunctions_operator.reconcile.timing import START_GRACE
 from labfunctions_operator.reconcile.verdict import LOST_AFTER, asked_to_end
 
 # A pod whose image is on its node runs by then.
 SLOW_START = timedelta(seconds=8)
-# The API server reads all Events of a namespace for one of these questions.
-AT_ONCE = 2
 _TELLING = ("FailedMount", "FailedAttachVolume", "Pulling", "Pulled", "Created", "Started")
 
 
 class Inquiry:
-    """Asks about the pods of Runs.
+    """Asks about the Jobs and pods of Runs.
 
     Args:
-        client: Asks.
+        client: Asks for Nodes.
+        events: Asks for Events.
         clock: The time now.
     """
 
-    def __init__(self, client: KubeClient, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, client: KubeClient, events: EventReader, clock: Callable[[], datetime]
+    ) -> None:
         self._client = client
+        self._events = events
         self._clock = clock
-        self._slots = asyncio.Semaphore(AT_ONCE)
 
-    async def refusal(self, namespace: str, jobs: Sequence[Object]) -> str | None:
-        """Say why a Job gets no pod: quota, admission or limits are said in an Event only."""
+    def refusal(self, run: Key, jobs: Sequence[Object]) -> tuple[str | None, bool]:
+        """Say why a Job gets no pod: quota, admission or limits are said in an Event only.
+
+        Returns:
+            The words of who refuses it, if it is known to be refused, and whether that is still
+            being asked.
+        """
         job = _newest(jobs)
-        if self._age(job) < START_GRACE:
-            return None
-        events = await self._events(namespace, job, "reason=FailedCreate")
-        return str(events[-1].get("message", "")) if events else None
+        grown = self._age(job) - START_GRACE
+        if grown < timedelta(0) or job["spec"].get("suspend"):
+            return None, False
+        events = self._events.read(
+            run,
+            Question(run.namespace, "involvedObject.kind=Job,reason=FailedCreate"),
+            job["metadata"]["uid"],
+            oldest=grown.total_seconds(),
+        )
+        return (str(events[-1].get("message", "")) if events else None), events is None
 
-    async def start_event(self, namespace: str, pods: Sequence[Object]) -> PodEvent | None:
+    def start_event(self, run: Key, pods: Sequence[Object]) -> PodEvent | None:
         """Say how far the start of the last pod has come, if that takes long."""
         pod = _newest(pods)
         if self._age(pod) < SLOW_START or not starts_slowly(pod, NOTEBOOK):
             return None
-        events = await self._events(namespace, pod, "involvedObject.kind=Pod")
-        telling = [e for e in events if e.get("reason") in _TELLING]
+        uid = pod["metadata"]["uid"]
+        selector = f"involvedObject.uid={uid},involvedObject.kind=Pod"
+        events = self._events.read(run, Question(run.namespace, selector), uid)
+        telling = [e for e in events or () if e.get("reason") in _TELLING]
         if not telling:
             return None
         last = max(telling, key=lambda e: str(e.get("lastTimestamp") or e.get("eventTime")))
@@ -75,19 +89,6 @@ class Inquiry:
 
     def _age(self, obj: Object) -> timedelta:
         return self._clock() - parse_time(obj["metadata"]["creationTimestamp"])
-
-    async def _events(self, namespace: str, about: Object, selector: str) -> list[Object]:
-        uid = about["metadata"]["uid"]
-        try:
-            async with self._slots:
-                found = await self._client.list(
-                    EVENTS,
-                    namespace=namespace,
-                    field_selector=f"involvedObject.uid={uid},{selector}",
-                )
-        except (Transient, Denied):
-            return []
-        return list(found.items)
 
 
 def _newest(objects: Sequence[Object]) -> Object:

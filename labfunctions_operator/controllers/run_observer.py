@@ -49,11 +49,12 @@ class RunObserver:
         if seen.pods:
             return replace(
                 seen,
-                event=await self._inquiry.start_event(key.namespace, seen.pods),
+                event=self._inquiry.start_event(key, seen.pods),
                 node_silent=await self._inquiry.node_is_silent(seen.pods),
             )
         if seen.jobs:
-            return replace(seen, refusal=await self._inquiry.refusal(key.namespace, seen.jobs))
+            refusal, is_asked = self._inquiry.refusal(key, seen.jobs)
+            return replace(seen, refusal=refusal, refusal_asked=is_asked)
         return seen
 
     def _last_end(self, key: Key, pod: Object) -> Phase | None:

@@ -9,6 +9,7 @@ from labfunctions_operator.controllers.clock import Clock, utc_now
 from labfunctions_operator.controllers.cron_jobs import CronJobs
 from labfunctions_operator.controllers.dependents import Dependents
 from labfunctions_operator.controllers.dispatch import Dispatch
+from labfunctions_operator.controllers.event_reader import EventReader
 from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.controllers.grants import Grants
 from labfunctions_operator.controllers.inquiry import Inquiry
@@ -67,6 +68,7 @@ class Parts:
         self.sources = SourceTracker(
             client, settings.cache_dir, self._source_read, measured=self.metrics.source_read
         )
+        self.events = EventReader(client, wake)
         self.past = PastReader(self._store, self.world, wake)
         self.dispatch = Dispatch(client, self._store, settings.notifications, utc_now)
         self.notifier = Notifier(self.dispatch, wake, utc_now, measured=self.metrics.message_ended)
@@ -84,6 +86,7 @@ class Parts:
         await self.sources.close()
         await self.pools.close()
         await self.past.close()
+        await self.events.close()
 
     def _make_reconcilers(self, grants: Grants, cron_jobs: CronJobs) -> Reconcilers:
         executor = Executor(
@@ -103,7 +106,7 @@ class Parts:
                 grants=grants,
                 reports=self.reports,
                 cron_jobs=cron_jobs,
-                inquiry=Inquiry(self._client, self._clock),
+                inquiry=Inquiry(self._client, self.events, self._clock),
             ),
             cron_jobs=cron_jobs,
             archive=self.archive,

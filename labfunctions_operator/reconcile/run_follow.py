@@ -44,11 +44,21 @@ def follow(run: Run, current: Current, seen: RunObserved, now: datetime) -> Plan
     if current.pod is None and seen.refusal:
         why = refused(seen.refusal)
     if why is not None:
-        return _wait(run, current, why, now, phase="Starting")
+        is_unsure = current.pod is None and seen.refusal_asked
+        return _wait(run, current, why, now, phase="Starting", is_unsure=is_unsure)
     return _running(run, current, seen, now)
 
 
-def _wait(run: Run, current: Current, why: Waiting, now: datetime, *, phase: Phase) -> Plan:
+def _wait(
+    run: Run,
+    current: Current,
+    why: Waiting,
+    now: datetime,
+    *,
+    phase: Phase,
+    is_unsure: bool = False,
+) -> Plan:
+    """Say why an attempt waits, unless it is unsure; stop one that has waited too long."""
     assert current.job is not None
     created = current.job["metadata"].get("creationTimestamp") or rfc3339(now)
     limit = current.snapshot.pending_timeout_seconds if current.snapshot else None
@@ -63,14 +73,17 @@ def _wait(run: Run, current: Current, why: Waiting, now: datetime, *, phase: Pha
     young = parse_time(created) + START_GRACE - now
     if why.reason == "Starting" and young > timedelta(0) and not run.status.attempts:
         return Plan(requeue_after=young.total_seconds())
+    waits = (left, patience, look_again(why, current))
+    again = min((t for t in waits if t is not None), default=None)
+    if is_unsure:
+        return Plan(requeue_after=again)
     message = why.message
     old = find_condition(run.status.conditions, SUCCEEDED_CONDITION)
     if old and old.reason == why.reason == "ImagePullFailed":
         message = old.message  # kubelet words the same failure in two ways, in turn
     known = {**recorded(current), "progress": None}
     status = run_status(run, None, (why.reason, message), now, phase=phase, **known)
-    again = [t for t in (left, patience, look_again(why, current)) if t is not None]
-    return Plan(status=status, requeue_after=min(again, default=None))
+    return Plan(status=status, requeue_after=again)
 
 
 def _running(run: Run, current: Current, seen: RunObserved, now: datetime) -> Plan:

@@ -30,6 +30,7 @@ class RunObserved:
         origin: The Run that this one repeats, if it does.
         hindrance: Why the Job of the next attempt could not be made just now.
         refusal: Why the Job gets no pod, in the words of who refuses it.
+        refusal_asked: Whether that is just being asked.
         jobs: Jobs with the names of its attempts, whoever owns them.
         pods: Pods of those Jobs.
         progress: The courier's last report.
@@ -49,6 +50,7 @@ class RunObserved:
     origin: Run | InvalidSpec | None = None
     hindrance: Waiting | None = None
     refusal: str | None = None
+    refusal_asked: bool = False
     jobs: Sequence[Object] = field(default=())
     pods: Sequence[Object] = field(default=())
     progress: Progress | None = None

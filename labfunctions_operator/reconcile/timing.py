@@ -56,6 +56,8 @@ def look_again(why: Waiting, current: Current) -> float | None:
     """Say after how long to look at a wait of which no event of Job or pod tells the end."""
     if why.reason == "Queued":
         return None
+    if why.reason in ("QuotaExceeded", "PodRefused"):
+        return 30.0  # only the words may change: of a pod an event tells
     return 5.0 if current.pod is None else 10.0
 
 

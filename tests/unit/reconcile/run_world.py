@@ -55,6 +55,8 @@ class RunWorld(World):
         self.source: SourceSnapshot | None = make_source()
         self.source_pending = False
         self.hindrance: Waiting | None = None
+        self.refusal: str | None = None
+        self.refusal_asked = False
         self.event: PodEvent | None = None
         self.node_silent = False
         self.progress: Progress | None = None
@@ -120,6 +122,8 @@ class RunWorld(World):
             event=self.event,
             node_silent=self.node_silent,
             hindrance=self.hindrance,
+            refusal=self.refusal,
+            refusal_asked=self.refusal_asked,
         )
 
     def decide(self) -> Plan:

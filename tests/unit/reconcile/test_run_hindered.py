@@ -2,7 +2,7 @@
 
 import pytest
 from objects import stamp
-from run_world import RunWorld, runs
+from run_world import RunWorld, runs, started
 from world import pod_fails
 
 from labfunctions_operator.reconcile.pods import Waiting, job_refused
@@ -72,3 +72,21 @@ def test_a_retry_whose_job_cannot_be_made_waits_from_when_it_was_due() -> None:
     assert world.condition[:2] == ("False", "PendingTimedOut")
     assert world.status["attempts"] == before
     assert world.status["completionTime"] == stamp(570)
+
+
+def test_a_pod_that_is_refused_is_told_of_in_one_write() -> None:
+    """While the API server is asked why there is none, nothing is said that may be wrong."""
+    world = started(pendingTimeoutSeconds=600, workflowRef={"name": "report"})
+    world.seconds = 5
+    world.refusal_asked = True
+    assert world.settle() == []
+    assert world.decide().requeue_after == 5
+    world.refusal, world.refusal_asked = f'Error creating: pods "a" is forbidden: {QUOTA}', False
+    assert world.settle() == ["status"]
+    assert world.condition == ("Unknown", "QuotaExceeded", QUOTA)
+    assert world.decide().requeue_after == 30
+    world.refusal, world.refusal_asked = None, True
+    assert world.settle() == [], "after a restart it is asked anew"
+    world.seconds = 600
+    world.settle()
+    assert world.condition[:2] == ("False", "PendingTimedOut")
