@@ -9,7 +9,7 @@ from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS
 from labfunctions_operator.desired.run_job import NOTEBOOK
 from labfunctions_operator.reconcile.attempt import Current
 from labfunctions_operator.reconcile.plan import Plan
-from labfunctions_operator.reconcile.pods import Waiting, refused, waiting
+from labfunctions_operator.reconcile.pods import Waiting, pod_condition, refused, waiting
 from labfunctions_operator.reconcile.run_observed import RunObserved
 from labfunctions_operator.reconcile.run_status import (
     SUCCEEDED_CONDITION,
@@ -44,7 +44,9 @@ def follow(run: Run, current: Current, seen: RunObserved, now: datetime) -> Plan
     if current.pod is None and seen.refusal:
         why = refused(seen.refusal)
     if why is not None:
-        is_unsure = current.pod is None and seen.refusal_asked
+        has_run = current.rows[-1].start_time and not pod_condition(current.job, "Suspended")
+        # Of a pod that ran and is gone, the Job is about to tell the end.
+        is_unsure = current.pod is None and bool(seen.refusal_asked or has_run)
         return _wait(run, current, why, now, phase="Starting", is_unsure=is_unsure)
     return _running(run, current, seen, now)
 
