@@ -1,5 +1,6 @@
-"""A pod that cannot start is given up after minutes: a real API server, the test's clock."""
+"""What waits is given up in time, and no earlier: a real API server, the test's clock."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -50,3 +51,40 @@ async def test_what_cannot_start_fails_when_patience_ends(  # noqa: PLR0917
     kubelet.remove(pod)
     until(lambda: not api.list("Job", namespace), "its Job is gone")
     assert await look(START_PATIENCE * 2) == ("Failed", "False", reason)
+
+
+async def test_a_run_that_its_queue_takes_back_waits_anew(
+    theatre: Theatre, client: MortalClient, kubelet: Kubelet
+) -> None:
+    api, namespace = theatre.api, theatre.namespace
+    operator = theatre.hire(client)
+
+    async def look(after: float = 0) -> str:
+        theatre.clock.now = datetime.now(UTC) + timedelta(seconds=after)
+        await operator.settle(namespace, "first", "Run")
+        return str(condition(api.get("Run", namespace, "first"), "Succeeded")["reason"])
+
+    def suspend(suspended: bool) -> None:
+        api.patch("Job", namespace, "first-1", {"spec": {"suspend": suspended}})
+        until(
+            lambda: (
+                condition(api.get("Job", namespace, "first-1"), "Suspended").get("status")
+                == str(suspended)
+            ),
+            "the Job says so",
+        )
+
+    theatre.clock.now = datetime.now(UTC)
+    api.create(project(namespace, "https://git.test/wine.git", suspend=True))
+    await operator.settle(namespace, "wine", "Project")
+    api.create(inline_run(namespace, queueName="team", pendingTimeoutSeconds=10))
+    assert await look() == "Queued"
+    suspend(False)
+    kubelet.run(kubelet.pod(namespace, run="first"))
+    assert await look() == "Running"
+    await asyncio.sleep(10)
+    suspend(True)
+    assert await look() == "Queued"
+    suspend(False)
+    assert await look(5) in ("Starting", "Unschedulable")
+    assert await look(12) == "Stopping"
