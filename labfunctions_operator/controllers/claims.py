@@ -1,13 +1,13 @@
-"""Answers couriers of CronJobs' pods, which cannot be given what one Job may do in advance.
+"""Answers couriers that ask what they may do, because they could not be told, or not for so long.
 
 The template of a CronJob is one text for all its Jobs. So their couriers are given a URL that is
-signed for the Workflow, and ask there by the name of their Job. A notebook does not see that URL;
-whoever can read the pod does, and gets what that pod may do anyway.
+signed for the Workflow, and ask there by the name of their Job. And the store's signatures end,
+long before an attempt may: then its courier asks at a URL that is signed for this attempt alone.
+A notebook does not see these URLs; whoever can read the pod does, and gets what that pod may do
+anyway.
 """
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from aiohttp import web
 
@@ -17,16 +17,19 @@ from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS
 from labfunctions_operator.controllers.cron_jobs import CronJobs
 from labfunctions_operator.controllers.grants import Grants
 from labfunctions_operator.controllers.world import World
-from labfunctions_operator.desired.run_job import CHECKPOINT_SECONDS
+from labfunctions_operator.desired.run_job import courier_config
+from labfunctions_operator.reconcile.attempt import find_current, snapshot_of_live
+
+NOT_SIGNED = "this URL was not signed by the operator\n"
 
 
 class Claims:
-    """Grants the uploads of one Job to its courier.
+    """Grants the uploads of one attempt to its courier, for as long as that is not over.
 
     Args:
         grants: Signs, and says whom a signed URL belongs to.
         world: Knows the Run.
-        cron_jobs: Know its Job.
+        cron_jobs: Know its Job, where a CronJob made that.
     """
 
     def __init__(self, grants: Grants, world: World, cron_jobs: CronJobs) -> None:
@@ -36,12 +39,15 @@ class Claims:
 
     def routes(self) -> list[web.RouteDef]:
         """Return what is to be served."""
-        return [web.post("/v1/claims/{namespace}/{workflow}/{uid}", self._receive)]
+        return [
+            web.post("/v1/claims/{namespace}/{workflow}/{uid}", self._of_job),
+            web.post("/v1/uploads/{namespace}/{run}/{uid}/{attempt}", self._anew),
+        ]
 
-    async def _receive(self, request: web.Request) -> web.Response:
+    async def _of_job(self, request: web.Request) -> web.Response:
         whose = self._grants.claimant(request.path, request.query.get("signature", ""))
         if whose is None:
-            raise web.HTTPForbidden(text="this URL was not signed by the operator\n")
+            raise web.HTTPForbidden(text=NOT_SIGNED)
         try:
             job = json.loads(await request.read())["job"]
         except (ValueError, KeyError, TypeError):
@@ -58,29 +64,30 @@ class Claims:
             or made["metadata"]["labels"][labels.WORKFLOW] != workflow.name
         ):
             raise web.HTTPNotFound(text="no Run of this Workflow has such a Job yet\n")
-        if run.is_finished:
-            raise web.HTTPConflict(text="the Run of this Job has ended\n")
-        return web.json_response(self._answer(run, made))
+        return self._granted(run, 1)
 
-    def _answer(self, run: Run, job: Mapping[str, Any]) -> dict[str, Any]:
-        names = job["metadata"]["labels"]
+    async def _anew(self, request: web.Request) -> web.Response:
+        whose = self._grants.attempt_of(request.path, request.query.get("signature", ""))
+        if whose is None:
+            raise web.HTTPForbidden(text=NOT_SIGNED)
+        key, uid, attempt = whose
+        run = self._world.run(key.namespace, key.name)
+        if not isinstance(run, Run) or run.metadata.uid != uid:
+            raise web.HTTPNotFound(text="there is no such Run\n")
+        return self._granted(run, attempt)
+
+    def _granted(self, run: Run, attempt: int) -> web.Response:
+        meta = run.metadata
+        jobs, _ = self._cron_jobs.attempts(run)
+        jobs += self._world.labelled("Job", labels.RUN, meta.name, meta.namespace)
+        snapshot = snapshot_of_live(run, find_current(run, jobs, ()), attempt)
+        if snapshot is None:
+            raise web.HTTPConflict(text="this attempt is over\n")
         grant = self._grants.grant(
             run,
-            project=names[labels.PROJECT],
-            workflow=names[labels.WORKFLOW],
-            attempt=1,
-            timeout=_timeout(job),
+            project=snapshot.project,
+            workflow=snapshot.workflow,
+            attempt=attempt,
+            timeout=snapshot.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
         )
-        return {
-            "uploads": dict(grant.uploads),
-            "report": grant.report,
-            "checkpointSeconds": CHECKPOINT_SECONDS,
-        }
-
-
-def _timeout(job: Mapping[str, Any]) -> int:
-    try:
-        snapshot = json.loads(job["metadata"]["annotations"][labels.SNAPSHOT_ANNOTATION])
-        return int(snapshot["timeoutSeconds"])
-    except (KeyError, TypeError, ValueError):
-        return DEFAULT_TIMEOUT_SECONDS
+        return web.json_response(courier_config(grant))

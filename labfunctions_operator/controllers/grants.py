@@ -1,4 +1,7 @@
-"""What a courier may do: upload to its own keys and report its own progress, by signed URLs."""
+"""What a courier may do: upload to its own keys and report its own progress, by signed URLs.
+
+The store's signatures end; ours do not, but are good for nothing once the attempt is over.
+"""
 
 import hashlib
 import hmac
@@ -10,7 +13,7 @@ from labfunctions_operator.desired.run_job import GRACE_SECONDS, Grant
 from labfunctions_operator.providers.store import Store
 from labfunctions_operator.reconcile.plan import Key
 
-# A pod may wait for a node before the notebook's own time begins.
+# A pod may wait for a node before the notebook's own time begins; one that waits longer asks anew.
 PENDING_SECONDS = 86400
 
 
@@ -35,13 +38,14 @@ class Grants:
         meta = run.metadata
         prefix = _prefix(run, project, workflow, attempt)
         expires = timeout + PENDING_SECONDS + GRACE_SECONDS
-        path = f"/v1/reports/{meta.namespace}/{meta.name}/{meta.uid}/{attempt}"
+        whose = f"{meta.namespace}/{meta.name}/{meta.uid}/{attempt}"
         return Grant(
             uploads={
                 file: self._store.sign_put(f"{prefix}/{file}", expires=expires)
                 for file in FILES.values()
             },
-            report=f"{self._url}{path}?signature={self._sign(path)}",
+            report=self._signed(f"/v1/reports/{whose}"),
+            renew=self._signed(f"/v1/uploads/{whose}"),
             outputs=self.outputs(run, project=project, workflow=workflow, attempt=attempt),
         )
 
@@ -54,8 +58,7 @@ class Grants:
 
     def claim_url(self, workflow: Metadata) -> str:
         """Return where the Jobs of a Workflow's CronJob ask for their grant; always the same."""
-        path = f"/v1/claims/{workflow.namespace}/{workflow.name}/{workflow.uid}"
-        return f"{self._url}{path}?signature={self._sign(path)}"
+        return self._signed(f"/v1/claims/{workflow.namespace}/{workflow.name}/{workflow.uid}")
 
     def claimant(self, path: str, signature: str) -> tuple[Key, str] | None:
         """Return the Workflow and uid that a claim's URL was signed for, if it was."""
@@ -64,12 +67,15 @@ class Grants:
         namespace, name, uid = path.split("/")[3:6]
         return Key("Workflow", namespace, name), uid
 
-    def reporter(self, path: str, signature: str) -> tuple[Key, str, int] | None:
-        """Return the Run, uid and attempt that a report's URL was signed for, if it was."""
+    def attempt_of(self, path: str, signature: str) -> tuple[Key, str, int] | None:
+        """Return the Run, uid and attempt that a URL was signed for, if it was."""
         if not hmac.compare_digest(self._sign(path).encode(), signature.encode()):
             return None
         namespace, name, uid, attempt = path.split("/")[3:7]
         return Key("Run", namespace, name), uid, int(attempt)
+
+    def _signed(self, path: str) -> str:
+        return f"{self._url}{path}?signature={self._sign(path)}"
 
     def _sign(self, path: str) -> str:
         return hmac.new(self._key, path.encode(), hashlib.sha256).hexdigest()

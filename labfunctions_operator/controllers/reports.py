@@ -60,7 +60,7 @@ class Reports:
             await self._runner.cleanup()
 
     async def _receive(self, request: web.Request) -> web.Response:
-        whose = self._grants.reporter(request.path, request.query.get("signature", ""))
+        whose = self._grants.attempt_of(request.path, request.query.get("signature", ""))
         if whose is None:
             raise web.HTTPForbidden(text="this URL was not signed by the operator\n")
         key, uid, attempt = whose

@@ -47,11 +47,13 @@ class Grant:
     Attributes:
         uploads: File name to presigned PUT URL.
         report: Where progress goes, signed for this attempt.
+        renew: Where other URLs are to be had once the store takes these no longer; the same.
         outputs: Where the files will lie.
     """
 
     uploads: Mapping[str, str]
     report: str
+    renew: str
     outputs: Outputs
 
 
@@ -84,16 +86,13 @@ def build_run_job(
         "ATTEMPT": attempt,
         "SCHEDULED_AT": snapshot.scheduled_at,
     }
-    courier = {"uploads": dict(grant.uploads), "report": grant.report}
     body = job_template(
         snapshot,
         {labels.RUN: name, labels.ATTEMPT: str(attempt)},
         settings,
         name=workflow or name,
         runner=[config_env(RUNNER_CONFIG, runner_config(snapshot, inject))],
-        courier=[
-            config_env(COURIER_CONFIG, {**courier, "checkpointSeconds": CHECKPOINT_SECONDS}),
-        ],
+        courier=[config_env(COURIER_CONFIG, courier_config(grant))],
     )
     annotations = body["metadata"]["annotations"]
     outputs = json.dumps(grant.outputs.wire(), sort_keys=True)
@@ -173,6 +172,16 @@ def runner_config(snapshot: Snapshot, inject: Mapping[str, Any]) -> dict[str, An
         "timeoutSeconds": snapshot.timeout_seconds,
         "cellTimeoutSeconds": snapshot.cell_timeout_seconds,
         "mask": _secret_names(snapshot.env),
+    }
+
+
+def courier_config(grant: Grant) -> dict[str, Any]:
+    """Say what the courier of one attempt may do."""
+    return {
+        "uploads": dict(grant.uploads),
+        "report": grant.report,
+        "renew": grant.renew,
+        "checkpointSeconds": CHECKPOINT_SECONDS,
     }
 
 

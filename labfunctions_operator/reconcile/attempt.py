@@ -114,6 +114,14 @@ def next_number(run: Run, jobs: Sequence[Object]) -> int:
     return max(known, default=0) + 1
 
 
+def snapshot_of_live(run: Run, current: Current, number: int) -> Snapshot | None:
+    """Return what an attempt runs; None if it is over, or was never made."""
+    last = current.rows[-1] if current.rows else None
+    if run.is_finished or current.has_ended or last is None or last.number != number:
+        return None
+    return current.snapshot
+
+
 def unrecorded(run: Run, jobs: Sequence[Object]) -> list[Object]:
     """Return the Jobs of attempts that come after all those on record."""
     last = max((a.number for a in run.status.attempts), default=0)

@@ -8,7 +8,6 @@ state of everything, for as long as the pod's grace period lets it.
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,68 +20,23 @@ from pathlib import Path
 from typing import Any
 
 from labfunctions_operator.runner import runner
-from labfunctions_operator.runner.transfer import Outage, Receipt, Refusal, post, put
+from labfunctions_operator.runner.config import Backoff, Config
+from labfunctions_operator.runner.page import render
+from labfunctions_operator.runner.transfer import Expired, Outage, Receipt, Refusal, post, put
 
 NOTEBOOK, RESULT, HTML = "notebook.ipynb", "result.json", "notebook.html"
 TICK_SECONDS = 0.5
 REPORT_SECONDS = 10.0
-BACKOFF_SECONDS = (0.5, 10.0)
 # The pod's grace period is 600 s, of which the runner may take 20.
 FINAL_SECONDS = 570.0
-RENDER_LIMIT_BYTES = 50 * 2**20
-RENDER_SECONDS = 120.0
+# A store that refuses new URLs, too, refuses for another reason than their age.
+RENEWAL_SECONDS = 300.0
 INTERRUPTED = "the pod ended before the last upload was done"
 
 
 def say(line: str) -> None:
     """Prints a line at once."""
     print(line, flush=True)
-
-
-@dataclass(frozen=True)
-class Config:
-    """What the operator asks for, from COURIER_CONFIG, or from its answer to a claim.
-
-    Attributes:
-        claim: Where the rest is to be asked for, as a CronJob has one configuration for all its
-            Jobs; None once it is known.
-        job: The name of this pod's Job.
-    """
-
-    uploads: dict[str, str]
-    report: str | None
-    checkpoint_seconds: float
-    claim: str | None = None
-    job: str = ""
-
-    @classmethod
-    def parse(cls, text: str, job: str = "") -> "Config":
-        """Reads the configuration from JSON."""
-        raw = json.loads(text)
-        claim = raw.get("claim")
-        return cls(
-            uploads={} if claim else dict(raw["uploads"]),
-            report=raw.get("report"),
-            checkpoint_seconds=raw.get("checkpointSeconds", 30),
-            claim=claim,
-            job=job,
-        )
-
-
-@dataclass
-class Backoff:
-    """How long to wait after each failure in a row."""
-
-    delay: float = field(default_factory=lambda: BACKOFF_SECONDS[0])
-
-    def next(self) -> float:
-        """The wait after one more failure, in seconds."""
-        delay, self.delay = self.delay, min(self.delay * 2, BACKOFF_SECONDS[1])
-        return delay
-
-    def reset(self) -> None:
-        """The failures have ended."""
-        self.delay = BACKOFF_SECONDS[0]
 
 
 def install(root: Path) -> None:
@@ -118,6 +72,7 @@ class Courier:
     next_checkpoint: float = 0.0
     claim_backoff: Backoff = field(default_factory=Backoff)
     next_claim: float = 0.0
+    next_renewal: float = 0.0
 
     @property
     def out(self) -> Path:
@@ -154,13 +109,10 @@ class Courier:
         if self.config.claim is None or now < self.next_claim:
             return None
         try:
-            answer = post(self.config.claim, {"job": self.config.job})
-            self.config = Config.parse(answer)
-        except (Refusal, Outage, ValueError, KeyError, TypeError, AttributeError) as error:
-            # Of the answer nothing is told: it holds credentials.
-            why = error if isinstance(error, (Refusal, Outage)) else "its answer cannot be read"
+            self.ask(self.config.claim, {"job": self.config.job})
+        except (Refusal, Outage) as error:
             self.next_claim = now + self.claim_backoff.next()
-            problem = f"the operator did not say where the results go: {why}"
+            problem = f"the operator did not say where the results go: {error}"
             say(f"{problem}; asking again in {self.next_claim - now:g} s")
             return problem
         self.start_reports()
@@ -175,6 +127,40 @@ class Courier:
                 return problem
             time.sleep(max(0.0, self.next_claim - time.monotonic()))
 
+    def ask(self, url: str, body: dict[str, Any]) -> None:
+        """Lets the operator say what is to be done; raises Refusal or Outage."""
+        answer = post(url, body)
+        try:
+            self.config = Config.parse(answer)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # Of the answer nothing is told: it holds credentials.
+            raise Outage("its answer cannot be read") from None
+
+    def send(self, name: str, path: Path) -> Receipt:
+        """Uploads one file, to another URL if the store does not take the one that is known.
+
+        Raises what `put` does; an operator that cannot be asked is an outage like any other.
+        """
+        try:
+            return put(self.config.uploads[name], path)
+        except Expired as expired:
+            self.renew(expired)
+        return put(self.config.uploads[name], path)
+
+    def renew(self, expired: Expired) -> None:
+        """Asks the operator for URLs in place of those that the store takes no longer."""
+        if self.config.renew is None or time.monotonic() < self.next_renewal:
+            raise expired
+        try:
+            self.ask(self.config.renew, {})
+        except Outage as outage:
+            raise Outage(f"{expired}; no other URL was signed: {outage}") from None
+        except Refusal as refusal:
+            self.next_renewal = time.monotonic() + RENEWAL_SECONDS
+            raise Refusal(f"{expired}; no other URL was signed: {refusal}") from None
+        self.next_renewal = time.monotonic() + RENEWAL_SECONDS
+        say(f"{expired}: the operator has signed other URLs")
+
     def checkpoint(self, now: float) -> None:
         """Uploads the notebook if it was saved anew and its turn has come; tries once."""
         path = self.out / NOTEBOOK
@@ -182,7 +168,7 @@ class Courier:
         if self.config.claim or now < self.next_checkpoint or version in (None, self.uploaded):
             return
         try:
-            self.receipts[NOTEBOOK] = put(self.config.uploads[NOTEBOOK], path)
+            self.receipts[NOTEBOOK] = self.send(NOTEBOOK, path)
         except (Refusal, Outage, OSError) as error:
             delay = self.backoff.next() if isinstance(error, Outage) else 0.0
             self.next_checkpoint = now + (delay or self.config.checkpoint_seconds)
@@ -236,7 +222,7 @@ class Courier:
         backoff = Backoff()
         while True:
             try:
-                self.receipts[name] = put(self.config.uploads[name], path)
+                self.receipts[name] = self.send(name, path)
                 say(f"{name}: uploaded, {self.receipts[name].bytes} bytes")
                 return None
             except Outage as outage:
@@ -302,31 +288,6 @@ class Courier:
             post(str(self.config.report), {"progress": progress})
         except (Refusal, Outage) as error:
             say(f"the progress could not be reported: {error}")
-
-
-def render(notebook: Path, page: Path) -> None:
-    """Renders the page in a process of its own: a notebook may take it any memory or time.
-
-    The user wrote the notebook: no configuration, template or image file may be read for it, as
-    `![](/proc/1/environ)` would ask for. Images in outputs and attachments are in the page anyway.
-    """
-    size = notebook.stat().st_size
-    if size > RENDER_LIMIT_BYTES:
-        raise ValueError(f"the notebook has {size} bytes, more than {RENDER_LIMIT_BYTES}")
-    folder = str(page.parent)
-    source = shutil.copy(notebook, page.with_suffix(".ipynb"))
-    command = [sys.executable, "-I", "-m", "nbconvert", "--to", "html"]
-    done = subprocess.run(
-        [*command, "--log-level=ERROR", "--output", page.name, source],
-        cwd=folder,
-        env={"HOME": folder, "PATH": os.defpath, "JUPYTER_NO_CONFIG": "1"},
-        capture_output=True,
-        text=True,
-        timeout=RENDER_SECONDS,
-        check=False,
-    )
-    if done.returncode or not page.exists():
-        raise ValueError((done.stderr.strip().splitlines() or ["no page came out"])[-1])
 
 
 def main() -> int:

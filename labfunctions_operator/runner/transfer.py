@@ -21,8 +21,16 @@ CONTENT_TYPES = {
 }
 
 
+# What stores other than AWS say with status 400, and AWS where a signer's own credentials ended.
+EXPIRED_CODE = "ExpiredToken"
+
+
 class Refusal(Exception):
     """The store answered, and will answer the same again."""
+
+
+class Expired(Refusal):
+    """The store does not take this URL, or takes it no longer; another one may do."""
 
 
 class Outage(Exception):
@@ -38,7 +46,7 @@ class Receipt:
 
 
 def put(url: str, path: Path) -> Receipt:
-    """Uploads one file; raises Refusal, Outage, or OSError if the file cannot be read."""
+    """Uploads one file; raises Expired, Refusal, Outage, or OSError if the file cannot be read."""
     with path.open("rb") as body:
         size = os.fstat(body.fileno()).st_size
         # An open file without a length would be sent chunked, which S3 refuses.
@@ -74,6 +82,8 @@ def _send(
         connection.close()
     if response.status in (408, 429) or response.status >= 500:
         raise Outage(_explain(response, text))
+    if response.status == 403 or (response.status == 400 and EXPIRED_CODE in text):
+        raise Expired(_explain(response, text))
     if response.status >= 300:
         raise Refusal(_explain(response, text))
     return response.headers, text

@@ -86,7 +86,7 @@ def test_a_notebook_sees_no_credentials(looked: tuple[Team, Object], seen: Objec
         "the store's key": base64.b64decode(data["secretAccessKey"]).decode(),
         "git's token": credentials.read_token,
         "a signed URL": "X-Amz-Signature",
-        "the courier's URL for reports": "signature=",
+        "the courier's URLs at the operator": "signature=",
         "the courier's configuration": "COURIER_CONFIG",
     }
     everything = json.dumps(seen)
@@ -111,12 +111,13 @@ def test_a_notebook_is_a_common_user_alone_in_its_container(seen: Object) -> Non
 def test_a_courier_has_urls_for_its_own_keys_alone(looked: tuple[Team, Object]) -> None:
     team, run = looked
     config = courier_config(team)
-    assert config.keys() == {"uploads", "report", "checkpointSeconds"}
+    assert config.keys() == {"uploads", "report", "renew", "checkpointSeconds"}
     folder = f"/labfunctions/{team.namespace}/lab/adhoc/look-{run['metadata']['uid'][:8]}/1"
     paths = {name: urlsplit(url).path for name, url in config["uploads"].items()}
     assert paths == {name: f"{folder}/{name}" for name in paths}
     assert paths.keys() == {"notebook.ipynb", "notebook.html", "result.json"}
     assert f"/v1/reports/{team.namespace}/look/" in urlsplit(config["report"]).path
+    assert f"/v1/uploads/{team.namespace}/look/" in urlsplit(config["renew"]).path
 
 
 def test_a_signed_url_opens_nothing_else(looked: tuple[Team, Object]) -> None:

@@ -158,6 +158,7 @@ def make_grant() -> Grant:
             "result.json": "https://store.example.com/r?X-Amz-Signature=3",
         },
         report="http://operator.example.com/v1/reports/team/first/u/1?signature=ab",
+        renew="http://operator.example.com/v1/uploads/team/first/u/1?signature=cd",
         outputs=Outputs(
             notebook="s3://b/notebook.ipynb",
             html="s3://b/notebook.html",

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import urllib3
 
-from labfunctions_operator.runner.courier import Config, Courier, install
+from labfunctions_operator.runner.config import Config
+from labfunctions_operator.runner.courier import Courier, install
 from tests.providers.provider_servers import Repository
 
 from .api import ApiError, Object, condition, until
@@ -178,6 +179,7 @@ def test_a_claim_is_answered_for_live_runs_of_this_workflow_alone(
     grant = granted(cron_job, name)
     progress = {"progress": {"cell": 1, "cells": 3, "name": "Load"}}
     assert ask(grant["report"], progress)[0] == 204
+    assert ask(grant["renew"], {})[1]["renew"] == grant["renew"]
     url = claim_url(cron_job)
     assert ask(url[:-1] + ("0" if url[-1] != "0" else "1"), {"job": name})[0] == 403
     assert ask(url.replace("/analysis/", "/other/"), {"job": name})[0] == 403
@@ -229,6 +231,7 @@ def test_a_cancelled_run_ends_cancelled_and_a_failed_one_is_retried(
     again = bench.pod(name, attempt="2")
     [job] = bench.jobs(run=name)
     assert job["metadata"]["name"] == f"{name}-2"
+    assert ask(claim_url(cron_job), {"job": name})[0] == 409
     config = json.loads(again["spec"]["containers"][0]["env"][0]["value"])
     assert config["inject"]["SCHEDULED_AT"] == stamp(this_minute_of(name))
     bench.patch("Run", name, cancel=True)

@@ -1,12 +1,16 @@
 """What the operator may do, what it does not do, and who may tell it something."""
 
 import json
+import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import urllib3
 
 from dev.cluster.controlplane import ControlPlane
+from labfunctions_operator.runner.config import Config
+from labfunctions_operator.runner.courier import Courier, install
 from tests.providers.provider_servers import Repository
 
 from .api import Api, Object, until
@@ -162,3 +166,46 @@ def test_courier_may_write_its_own_keys_and_nothing_else(
     [notebook] = spec["containers"]
     assert "signature" not in json.dumps(notebook).lower()
     bench.kubelet.finish(pod, SUCCEEDED)
+
+
+def post(url: str) -> tuple[int, Object]:
+    with urllib3.PoolManager(retries=False, timeout=5) as pool:
+        answer = pool.request("POST", url, body="{}")
+        return answer.status, answer.json() if answer.status == 200 else {}
+
+
+def test_a_courier_whose_urls_have_ended_gets_others_for_its_own_attempt_while_it_lasts(
+    bench: Bench, repository: Repository, tmp_path: Path
+) -> None:
+    bench.create(project(bench.namespace, repository.url))
+    bench.create(inline_run(bench.namespace, retries={"limit": 1, "backoff": {"duration": "1s"}}))
+    pod = bench.pod("first")
+    [job] = bench.jobs(run="first")
+    config = courier_config(job)
+    old = {n: url.replace("Expires=", "Expires=1") for n, url in config["uploads"].items()}
+    words = json.dumps({**config, "uploads": old})
+    courier = Courier(Config.parse(words), tmp_path, tmp_path / "termination-log")
+    install(tmp_path)
+    (tmp_path / "out" / "result.json").write_text("{}")
+    courier.finish(time.monotonic() + 20)
+    assert json.loads(courier.termination_log.read_text())["error"] is None
+    url = config["renew"]
+    renewed = post(url)[1]
+    assert {n: urlsplit(u).path for n, u in renewed["uploads"].items()} == {
+        n: urlsplit(u).path for n, u in config["uploads"].items()
+    }
+    assert (renewed["report"], renewed["renew"]) == (config["report"], url)
+    assert post(config["report"].replace("/reports/", "/uploads/"))[0] == 403
+    assert post(url.replace("/1?", "/2?"))[0] == 403
+    assert post(url.replace("/first/", "/second/"))[0] == 403
+    bench.kubelet.finish(pod, {"reason": "NotebookError", "message": "no"}, exit_code=1)
+    again = bench.pod("first", attempt="2")
+    assert post(url)[0] == 409
+    [next_job] = [j for j in bench.jobs(run="first") if j["metadata"]["name"] == "first-2"]
+    url = courier_config(next_job)["renew"]
+    assert "/2/notebook.ipynb" in post(url)[1]["uploads"]["notebook.ipynb"]
+    bench.kubelet.finish(again, SUCCEEDED)
+    bench.await_reason("Run", "first", "Succeeded")
+    assert post(url)[0] == 409
+    bench.api.delete("Run", bench.namespace, "first")
+    until(lambda: post(url)[0] == 404, "a Run that is gone may do nothing")

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from labfunctions_operator.runner import config, page, transfer
 from labfunctions_operator.runner import courier as module
-from labfunctions_operator.runner import transfer
-from labfunctions_operator.runner.courier import HTML, NOTEBOOK, RESULT, Config, Courier
+from labfunctions_operator.runner.config import Config
+from labfunctions_operator.runner.courier import HTML, NOTEBOOK, RESULT, Courier
 
 S3_DENIED = "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
 
@@ -87,7 +88,7 @@ def store() -> Iterator[Store]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BACKOFF_SECONDS", (0.01, 0.05))
+    monkeypatch.setattr(config, "BACKOFF_SECONDS", (0.01, 0.05))
     monkeypatch.setattr(module, "TICK_SECONDS", 0.01)
     monkeypatch.setattr(transfer, "PUT_TIMEOUT_SECONDS", 0.3)
 
@@ -95,9 +96,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def make(store: Store, root: Path, *, html: bool = False, report: bool = False) -> Courier:
     names = [NOTEBOOK, RESULT, *([HTML] if html else [])]
     uploads = {name: f"{store.url}/{name}?X-Amz-Signature=secret" for name in names}
-    config = Config(uploads, f"{store.url}/report" if report else None, 0.05)
+    told = Config(uploads, f"{store.url}/report" if report else None, 0.05)
     module.install(root)
-    return Courier(config, root, root / "termination-log")
+    return Courier(told, root, root / "termination-log")
 
 
 def notebook(*states: str) -> str:
@@ -281,7 +282,7 @@ def test_a_page_that_cannot_be_rendered_never_fails_the_upload(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(module, "RENDER_LIMIT_BYTES", 10)
+    monkeypatch.setattr(page, "RENDER_LIMIT_BYTES", 10)
     courier = make(store, tmp_path, html=True)
     (courier.out / NOTEBOOK).write_text(notebook("completed"))
     (courier.out / RESULT).write_text("{}")

@@ -10,27 +10,38 @@ from typing import Any
 
 import pytest
 
+from labfunctions_operator.runner import config
 from labfunctions_operator.runner import courier as module
-from labfunctions_operator.runner.courier import NOTEBOOK, RESULT, Config, Courier
+from labfunctions_operator.runner.config import Config
+from labfunctions_operator.runner.courier import NOTEBOOK, RESULT, Courier
 
 JOB = "report-29453520"
 
 
 class Operator:
-    """Answers claims, and takes in what is uploaded; `answers` are given before it grants."""
+    """Answers claims, and takes in what is uploaded; `answers` are given before it grants.
+
+    It is the store as well, which takes no URL but those of the last grant: `spend` ends them.
+    """
 
     def __init__(self) -> None:
         self.url = ""
+        self.age = 0
+        self.deaf = False
+        self.refused = (403, "<Code>AccessDenied</Code><Message>Request has expired</Message>")
         self.asked: list[Any] = []
         self.progress: list[Any] = []
         self.objects: dict[str, bytes] = {}
         self.answers: list[tuple[int, str]] = []
 
     def grant(self) -> str:
-        uploads = {n: f"{self.url}/{n}?X-Amz-Signature=secret" for n in (NOTEBOOK, RESULT)}
-        return json.dumps(
-            {"uploads": uploads, "report": f"{self.url}/report", "checkpointSeconds": 0.05}
-        )
+        uploads = {n: f"{self.url}/{n}?age={self.age}&secret" for n in (NOTEBOOK, RESULT)}
+        urls = {"report": f"{self.url}/report", "renew": f"{self.url}/renew?signature=secret"}
+        return json.dumps({"uploads": uploads, **urls, "checkpointSeconds": 0.05})
+
+    def spend(self) -> None:
+        """Let all URLs end that were signed so far."""
+        self.age += 1
 
 
 @pytest.fixture
@@ -49,8 +60,10 @@ def operator() -> Iterator[Operator]:
 
         def do_PUT(self) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"]))
+            if made.deaf or f"age={made.age}&" not in self.path:
+                return self.answer(*made.refused)
             made.objects[self.path.split("?")[0].strip("/")] = content
-            self.answer(200)
+            return self.answer(200)
 
         def answer(self, status: int, text: str = "") -> None:
             self.send_response(status)
@@ -72,14 +85,15 @@ def operator() -> Iterator[Operator]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BACKOFF_SECONDS", (0.01, 0.05))
+    monkeypatch.setattr(config, "BACKOFF_SECONDS", (0.01, 0.05))
     monkeypatch.setattr(module, "TICK_SECONDS", 0.01)
 
 
-def make(operator: Operator, root: Path) -> Courier:
+def make(operator: Operator, root: Path, *, granted: bool = False) -> Courier:
     text = json.dumps({"claim": f"{operator.url}/claim?signature=secret", "checkpointSeconds": 30})
     module.install(root)
-    return Courier(Config.parse(text, JOB), root, root / "termination-log")
+    told = Config.parse(operator.grant() if granted else text, JOB)
+    return Courier(told, root, root / "termination-log")
 
 
 def account(courier: Courier) -> dict[str, Any]:
@@ -171,3 +185,88 @@ def test_nothing_saved_needs_no_answer(operator: Operator, tmp_path: Path) -> No
     courier.finish(time.monotonic() + 2)
     assert operator.asked == []
     assert account(courier)["error"] == "nothing was saved, so nothing was uploaded"
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        (403, "<Code>AccessDenied</Code><Message>Request has expired</Message>"),
+        (400, "<Code>ExpiredToken</Code><Message>The provided token has expired.</Message>"),
+    ],
+)
+def test_urls_that_have_ended_are_replaced_while_the_notebook_runs_and_at_its_end(
+    operator: Operator,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    refused: tuple[int, str],
+) -> None:
+    monkeypatch.setattr(module, "RENEWAL_SECONDS", 0.0)
+    operator.refused = refused
+    courier = make(operator, tmp_path, granted=True)
+    save(courier)
+    operator.spend()
+    courier.checkpoint(1.0)
+    assert set(operator.objects) == {NOTEBOOK}
+    (courier.out / NOTEBOOK).write_text('{"more": 1}')
+    operator.spend()
+    courier.finish(time.monotonic() + 2)
+    assert operator.objects == {NOTEBOOK: b'{"more": 1}', RESULT: b"{}"}
+    assert account(courier)["error"] is None
+    assert operator.asked == [{}, {}]
+    assert "secret" not in capsys.readouterr().out
+
+
+def test_a_store_that_refuses_every_url_is_not_asked_about_again_and_again(
+    operator: Operator, tmp_path: Path
+) -> None:
+    courier = make(operator, tmp_path, granted=True)
+    operator.deaf = True
+    save(courier)
+    for now in range(5):
+        courier.checkpoint(float(now))
+    courier.finish(time.monotonic() + 2)
+    assert operator.asked == [{}]
+    assert account(courier)["error"] == (
+        "notebook.ipynb could not be uploaded: the answer was 403 AccessDenied: Request has expired"
+    )
+
+
+def test_at_the_end_other_urls_are_waited_for_as_long_as_there_is_time(
+    operator: Operator, tmp_path: Path
+) -> None:
+    courier = make(operator, tmp_path, granted=True)
+    operator.spend()
+    operator.answers = [(503, ""), (200, "<html>"), (503, "")]
+    save(courier)
+    courier.finish(time.monotonic() + 3)
+    assert len(operator.asked) == 4
+    assert set(operator.objects) == {NOTEBOOK, RESULT}
+    assert account(courier)["error"] is None
+
+
+def test_an_operator_that_signs_no_other_url_has_the_last_word(
+    operator: Operator, tmp_path: Path
+) -> None:
+    courier = make(operator, tmp_path, granted=True)
+    operator.spend()
+    operator.answers = [(409, "")]
+    save(courier)
+    courier.finish(time.monotonic() + 3)
+    assert operator.asked == [{}]
+    assert account(courier)["error"] == (
+        "notebook.ipynb could not be uploaded: the answer was 403 AccessDenied: Request has expired"
+        "; no other URL was signed: the answer was 409 Conflict"
+    )
+
+
+def test_a_courier_that_a_cron_jobs_pod_has_can_ask_again(
+    operator: Operator, tmp_path: Path
+) -> None:
+    courier = make(operator, tmp_path)
+    assert courier.claim(1.0) is None
+    operator.spend()
+    save(courier)
+    courier.finish(time.monotonic() + 2)
+    assert operator.asked == [{"job": JOB}, {}]
+    assert set(operator.objects) == {NOTEBOOK, RESULT}
