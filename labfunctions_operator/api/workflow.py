@@ -107,7 +107,7 @@ class Execution(Model):
     parameters: Parameters = {}
     """Typed values for the notebook's parameters cell; never secrets: they are stored."""
     parameters_policy: Literal["Strict", "Permissive"] | None = None
-    """Whether parameters that the notebook does not declare are refused (default Strict)."""
+    """Whether parameters that the notebook does not declare so are refused (default Strict)."""
     env: Annotated[list[Passthrough], Field(max_length=200)] = []
     """Environment of the notebook, as in a Pod; the way for secrets."""
     env_from: Annotated[list[Passthrough], Field(max_length=50)] = []

@@ -323,16 +323,19 @@ def check_parameters(
     Args:
         declared: what the notebook declares; None if that cannot be known: anything fits.
         given: the user's values by name.
-        policy: Strict refuses what the notebook does not declare, Permissive takes it.
+        policy: Strict refuses what the notebook does not declare, or with another type; Permissive
+            refuses only what no notebook can take.
     """
     by_name = {parameter.name: parameter for parameter in declared or []}
     problems = []
     for name, value in given.items():
         if not name.replace(".", "_").isidentifier() or keyword.iskeyword(name):
             problems.append(f"parameters.{name}: is not a name that a notebook can assign to")
+        elif policy == "Permissive":
+            continue
         elif name in by_name:
             problems.extend(_type_problem(by_name[name], value))
-        elif declared is not None and policy == "Strict" and name not in INJECTED:
+        elif declared is not None and name not in INJECTED:
             problems.append(f"parameters.{name}: {_unknown(name, list(by_name))}")
     return problems
 

@@ -221,9 +221,10 @@ def test_a_container_that_is_killed_leaves_what_the_courier_can_mend(pod: Pod) -
         ({"m": 1}, "Strict", "parameters.m: the notebook declares no such parameter"),
         (
             {"n": None, "x y": 1},
-            "Permissive",
+            "Strict",
             "parameters.n: expected int, got null; parameters.x y",
         ),
+        ({"n": None, "x y": 1}, "Permissive", "parameters.x y"),
     ],
 )
 def test_parameters_that_do_not_fit(
@@ -236,9 +237,12 @@ def test_parameters_that_do_not_fit(
     assert not (pod.out / "notebook.ipynb").exists()
 
 
-def test_a_permissive_run_takes_what_the_notebook_does_not_declare(pod: Pod) -> None:
-    pod.write(code("assert extra == 3"))
-    assert pod.run({"parameters": {"extra": 3}, "parametersPolicy": "Permissive"}).code == 0
+def test_a_permissive_run_takes_what_the_notebook_does_not_declare_or_not_so(pod: Pod) -> None:
+    pod.write(
+        code("alpha = 1\nn = 1", "parameters"), code("assert (alpha, n, extra) == (0.5, None, 3)")
+    )
+    parameters = {"alpha": 0.5, "n": None, "extra": 3}
+    assert pod.run({"parameters": parameters, "parametersPolicy": "Permissive"}).code == 0
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_an_ill_typed_value_is_named_with_its_path(type_: str, value: Any, got: 
     declared = [Declared("p", type_, "…", "")]
     want = [f"parameters.p: expected {type_}, got {got}"]
     assert check_parameters(declared, {"p": value}, "Strict") == want
-    assert check_parameters(declared, {"p": value}, "Permissive") == want
+    assert check_parameters(declared, {"p": value}, "Permissive") == []
 
 
 @pytest.mark.parametrize(
