@@ -63,8 +63,8 @@ WORKFLOW_RULES = [
 def _immutable(kind: str, model: type[Model], *, but: set[str]) -> list[Rule]:
     """Rules that a field neither changes, appears nor goes.
 
-    CEL does not see what the schema leaves open, so a change of a Run's parameters or of passed-on
-    Pod fields is not refused; it has no effect, as a Run is started from its snapshot.
+    CEL does not compare what the schema leaves open, so a change of a Run's parameters or of
+    passed-on Pod fields is not refused; once it has started, its snapshot says what runs.
     """
     rules = []
     for name, field in structural_schema(model)["properties"].items():
@@ -86,15 +86,17 @@ BACKFILL_RULES = [
     *_immutable("Backfill", backfill.BackfillSpec, but={"suspend", "maxActive"}),
 ]
 
+_BESIDE_FROM = " || ".join(
+    f"has(self.{name})"
+    for name in structural_schema(run.RunSpec)["properties"]
+    if name not in ("from", *run.BESIDE_FROM)
+)
 RUN_RULES = [
     (
         "has(self.from) || has(self.workflowRef) || (has(self.projectRef) && has(self.notebook))",
         "give workflowRef, or projectRef and notebook, or from",
     ),
-    (
-        "!has(self.from) || !(has(self.workflowRef) || has(self.projectRef) || has(self.notebook))",
-        "from runs exactly what another Run ran: it goes with nothing else",
-    ),
+    (f"!has(self.from) || !({_BESIDE_FROM})", run.FROM_ALONE),
     (
         "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
         "a cancelled Run stays cancelled",

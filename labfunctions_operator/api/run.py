@@ -23,6 +23,12 @@ Phase = Literal[
 FINAL_PHASES = ("Succeeded", "Failed", "Cancelled")
 # The condition that its record is in the store.
 RECORDED = "Recorded"
+# What a Run may say beside `from`.
+BESIDE_FROM = ("cancel", "notifications", "ttlSecondsAfterFinished")
+FROM_ALONE = (
+    "from runs exactly what another Run ran: "
+    "it goes with nothing but cancel, notifications and ttlSecondsAfterFinished"
+)
 
 
 class RunSpec(Execution):
@@ -40,8 +46,10 @@ class RunSpec(Execution):
         inline = self.notebook is not None and self.project_ref is not None
         if self.from_run is None and self.workflow_ref is None and not inline:
             raise ValueError("give workflowRef, or projectRef and notebook, or from")
-        if self.from_run and (self.workflow_ref or self.parameters or self.notebook):
-            raise ValueError("from runs exactly what another Run ran: it goes with nothing else")
+        if self.from_run:
+            said = self.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
+            if said.keys() - {"from", *BESIDE_FROM}:
+                raise ValueError(FROM_ALONE)
         return self
 
 

@@ -7,6 +7,7 @@ from labfunctions_operator.api.types import Model
 
 # Where JSON Schema says more than a structural schema may.
 _DROPPED = ("title", "default", "$defs", "discriminator")
+_OPEN = {"x-kubernetes-preserve-unknown-fields": True}
 
 
 def structural_schema(model: type[Model]) -> dict[str, Any]:
@@ -20,8 +21,7 @@ def _convert(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[st
     while "$ref" in node:
         name = node.pop("$ref").rsplit("/", 1)[-1]
         if name == "JsonValue":
-            # Without nullable the API server drops a parameter that is null.
-            return {"nullable": True, "x-kubernetes-preserve-unknown-fields": True}
+            return dict(_OPEN)
         node = {**definitions[name], **node}
     if "anyOf" in node:
         (only,) = [v for v in node.pop("anyOf") if v.get("type") != "null"]
@@ -34,7 +34,10 @@ def _convert(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[st
     if "properties" in out:
         out["properties"] = {k: _convert(v, definitions) for k, v in out["properties"].items()}
     elif isinstance(additional, Mapping):
-        out["additionalProperties"] = _convert(additional, definitions)
+        values = _convert(additional, definitions)
+        # A map of values without a type is a field that CEL does not see, not even whether it is
+        # there; and the API server would drop values that are null.
+        out |= _OPEN if values == _OPEN else {"additionalProperties": values}
         out.setdefault("maxProperties", 200)  # the API server bounds the cost of CEL by it
     if isinstance(out.get("items"), Mapping):
         out["items"] = _convert(out["items"], definitions)

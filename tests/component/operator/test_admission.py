@@ -34,6 +34,22 @@ def git(**changes: Any) -> Object:
         (run("", "r" * 53), "a Run's name has at most 52 characters"),
         (run("", workflowRef=None), "give workflowRef, or projectRef and notebook"),
         (run("", notebook="a.ipynb"), "give workflowRef, or projectRef and notebook"),
+        *(
+            (
+                run("", workflowRef=None, **{"from": "other"}, **more),
+                "it goes with nothing but cancel",
+            )
+            for more in (
+                {"parameters": {"a": 1}},
+                {"parameters": {}},
+                {"timeoutSeconds": 60},
+                {"resources": {"limits": {"cpu": "1"}}},
+                {"nodeGroup": "gpu"},
+                {"env": [{"name": "A", "value": "b"}]},
+                {"volumes": [{"name": "a", "emptyDir": {}}]},
+                {"retries": {"limit": 1}},
+            )
+        ),
         (workflow("", notebook=None), "notebook is required"),
         (workflow("", projectRef=None), "projectRef is required"),
         (workflow("", timeoutSeconds=0), "spec.timeoutSeconds"),
@@ -89,6 +105,7 @@ def test_a_schedule_with_a_slip_is_refused(api: Api, namespace: str, schedule: s
         workflow("", "w" * 42, parameters={"a": [1, {"b": None}], "c": 1.5}),
         run("", "r" * 52),
         inline_run("", timeoutSeconds=60, env=[{"name": "A", "value": "b"}]),
+        inline_run("", parameters={"a": None, "b": {"c": None}, "d": [], "e": 1.5}),
     ],
 )
 def test_api_server_takes_in(api: Api, namespace: str, manifest: Object) -> None:
@@ -113,6 +130,20 @@ def test_run_never_changes(api: Api, namespace: str, change: Object, message: st
     api.patch("Run", namespace, "first", {"spec": {"cancel": True}})
     with pytest.raises(ApiError, match=message):
         api.patch("Run", namespace, "first", {"spec": change})
+
+
+@pytest.mark.parametrize(
+    "change", [{"parameters": {"a": 1}}, {"env": [{"name": "A", "value": "b"}]}, {"affinity": {}}]
+)
+def test_a_repeat_gets_nothing_beside_from(api: Api, namespace: str, change: Object) -> None:
+    spec = {"from": "other", "notifications": {}, "ttlSecondsAfterFinished": 60}
+    manifest = run(namespace)
+    api.create({**manifest, "spec": spec})
+    for before in ({"cancel": True}, {}):
+        with pytest.raises(ApiError, match="it goes with nothing but cancel"):
+            api.patch(
+                "Run", namespace, manifest["metadata"]["name"], {"spec": {**before, **change}}
+            )
 
 
 def test_deadline_of_a_finished_run_may_change(api: Api, namespace: str) -> None:

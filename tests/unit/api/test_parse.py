@@ -215,6 +215,31 @@ def test_parse_normalizes_paths(given: str, normal: str) -> None:
     assert parse(Project, project_with(git={"path": given})).spec.source.git.path == normal
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"parameters": {"a": 1}},
+        {"parameters": {}},
+        {"workflowRef": {"name": "w"}},
+        {"timeoutSeconds": 60},
+        {"env": [{"name": "A", "value": "b"}]},
+        {"safeToEvict": False},
+    ],
+)
+def test_parse_refuses_what_has_no_effect_beside_from(more: dict[str, Any]) -> None:
+    error = refusal(make_object("Run", "r", {"from": "other", **more}), Run)
+    assert (error.path, error.message) == (
+        "spec",
+        "from runs exactly what another Run ran: "
+        "it goes with nothing but cancel, notifications and ttlSecondsAfterFinished",
+    )
+
+
+def test_parse_takes_what_has_an_effect_beside_from() -> None:
+    spec = {"from": "other", "cancel": True, "ttlSecondsAfterFinished": 5, "notifications": {}}
+    assert parse(Run, make_object("Run", "r", spec)).spec.cancel is True
+
+
 def test_parse_takes_a_notebook_anywhere_in_a_ready_made_image() -> None:
     workflow = parse(Workflow, make_object("Workflow", "w", {"notebook": "//opt/./a.ipynb"}))
     assert workflow.spec.notebook == "/opt/a.ipynb"
