@@ -29,6 +29,15 @@ FROM_ALONE = (
     "from runs exactly what another Run ran: "
     "it goes with nothing but cancel, notifications and ttlSecondsAfterFinished"
 )
+# What is in force once a Run has started; all else is as its snapshot says.
+_AFTER_START = (
+    "workflowRef",
+    "from",
+    "projectRef",
+    "notebook",
+    "cancel",
+    "ttlSecondsAfterFinished",
+)
 
 
 class RunSpec(Execution):
@@ -181,10 +190,14 @@ class Run(Model):
     @model_validator(mode="before")
     @classmethod
     def _started_as_it_was(cls, value: Any) -> Any:
-        """Ignore an edit of what the schema leaves open: the snapshot says what is in force."""
+        """Ignore an edit of what the schema leaves open: the snapshot says what is in force.
+
+        Whatever was made of it, the Job that runs has to be followed.
+        """
         match value:
-            case {"spec": {"notifications": _, **spec}, "status": {"snapshot": dict()}}:
-                return {**value, "spec": spec}
+            case {"spec": dict() as spec, "status": {"snapshot": dict()}}:
+                kept = {name: spec[name] for name in _AFTER_START if name in spec}
+                return {**value, "spec": kept}
         return value
 
     @property

@@ -240,6 +240,15 @@ def test_parse_takes_what_has_an_effect_beside_from() -> None:
     assert parse(Run, make_object("Run", "r", spec)).spec.cancel is True
 
 
+def test_parse_reads_a_run_that_has_started_whatever_was_made_of_its_open_fields() -> None:
+    """A Run that could not be read would end, and its Job run on."""
+    spec = {"from": "other", "cancel": True, "parameters": {"a": 1}, "env": ["A=1"]}
+    started = {"snapshot": {"project": "demo", "image": "i", "notebook": "a.ipynb"}}
+    run = parse(Run, make_object("Run", "r", spec, started))
+    assert (run.spec.cancel, run.spec.from_run, run.spec.parameters) == (True, "other", {})
+    refusal(make_object("Run", "r", spec, {"phase": "Pending"}), Run)
+
+
 def test_parse_takes_a_notebook_anywhere_in_a_ready_made_image() -> None:
     workflow = parse(Workflow, make_object("Workflow", "w", {"notebook": "//opt/./a.ipynb"}))
     assert workflow.spec.notebook == "/opt/a.ipynb"

@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 from crd_schema import status_errors
-from objects import at, make_object, make_project, make_workflow, stamp
+from objects import at, make_object, make_project, make_settings, make_workflow, stamp
+from run_world import JOB, runs, started
 
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.run import Run
@@ -10,6 +11,8 @@ from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.invalid import readable_run, refuse
 from labfunctions_operator.reconcile.notify import announce, is_pending
 from labfunctions_operator.reconcile.plan import Plan
+from labfunctions_operator.reconcile.run import reconcile_run
+from labfunctions_operator.reconcile.run_observed import RunObserved
 
 
 def refused(obj: dict[str, Any], *, final: bool = True, seconds: float = 0) -> dict[str, Any]:
@@ -205,3 +208,23 @@ def test_what_became_of_messages_about_such_a_run_is_known() -> None:
     assert run.is_finished
     assert is_pending(run)
     assert not readable_run(make_object("Run", "first", WRONG, {"attempts": 7})).is_finished
+
+
+UNREADABLE = {"env": ["A=1"], "notifications": 1}
+
+
+def test_a_run_that_was_edited_into_nonsense_goes_on_from_its_snapshot() -> None:
+    world = runs()
+    world.edit(**UNREADABLE)
+    assert world.settle() == []
+    world.edit(cancel=True)
+    assert f"delete Job {JOB}" in world.settle()
+
+
+def test_one_whose_snapshot_was_not_written_yet_leaves_no_job_behind() -> None:
+    world = started()
+    world.edit(**UNREADABLE)
+    world.obj["status"] = refused(world.obj)
+    seen = RunObserved(jobs=list(world.jobs.values()))
+    plan = reconcile_run(readable_run(world.obj), seen, make_settings(), at(1))
+    assert [ref.name for ref in plan.delete] == [JOB]
