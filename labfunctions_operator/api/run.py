@@ -99,6 +99,8 @@ class Attempt(Model):
     node: str | None = None
     memory: str | None = None
     """The memory limit it ran with."""
+    image: str | None = None
+    """The image it ran by digest, as its node says, where the snapshot's has a tag alone."""
     start_time: str | None = None
     finish_time: str | None = None
     reason: str | None = None

@@ -107,12 +107,16 @@ def _again(
     """
     if not isinstance(origin, Run):
         return missing("Run", name, origin)
-    if origin.status.snapshot is None:
+    snapshot = origin.status.snapshot
+    if snapshot is None:
         return Blocked(reason="RunNotStarted", message=f"Run {name} was never started")
+    # A tag may name another image by now.
+    ran = next((a.image for a in reversed(origin.status.attempts) if a.image), snapshot.image)
+    snapshot = snapshot.but(image=ran)
     if run.spec.notifications is None:
-        return origin.status.snapshot
+        return snapshot
     known = project if isinstance(project, Project) else None
-    return origin.status.snapshot.but(notify=in_force(run.spec.notifications, known))
+    return snapshot.but(notify=in_force(run.spec.notifications, known))
 
 
 def _behind(ahead: str | None, workflow: Workflow | None) -> Blocked | None:

@@ -8,7 +8,7 @@ from labfunctions_operator.api import labels
 from labfunctions_operator.api.run import Attempt, Outputs, Run, Snapshot
 from labfunctions_operator.api.types import Model
 from labfunctions_operator.desired.run_job import NOTEBOOK, QUEUE_LABEL
-from labfunctions_operator.reconcile.pods import PodEvent
+from labfunctions_operator.reconcile.pods import PodEvent, image_by_digest
 from labfunctions_operator.reconcile.verdict import Verdict, notebook_started
 
 Object = Mapping[str, Any]
@@ -144,17 +144,20 @@ def _rows(run: Run, job: Object, pod: Object | None) -> tuple[Attempt, ...]:
             pod=pod["metadata"]["name"],
             node=pod.get("spec", {}).get("nodeName") or row.node,
             start_time=notebook_started(pod) or row.start_time,
+            image=image_by_digest(pod, NOTEBOOK, _notebook(job).get("image", "")) or row.image,
         )
     return (*earlier, row)
 
 
 def _memory(job: Object) -> str | None:
-    for container in job["spec"]["template"]["spec"].get("containers", []):
-        if container["name"] == NOTEBOOK:
-            limits = container.get("resources", {}).get("limits")
-            memory = limits.get("memory") if isinstance(limits, Mapping) else None
-            return str(memory) if memory else None
-    return None
+    limits = _notebook(job).get("resources", {}).get("limits")
+    memory = limits.get("memory") if isinstance(limits, Mapping) else None
+    return str(memory) if memory else None
+
+
+def _notebook(job: Object) -> Object:
+    containers = job["spec"]["template"]["spec"].get("containers", [])
+    return next((c for c in containers if c["name"] == NOTEBOOK), {})
 
 
 def _attempt_of(obj: Object) -> int:

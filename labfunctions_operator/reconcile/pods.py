@@ -22,6 +22,9 @@ _DISRUPTIONS = {
 _PREEMPTION = re.compile(r" (no new claims to deallocate|preemption: ).*$")
 _REFUSED_POD = re.compile(r'^Error creating: pods "[^"]*" is forbidden: ')
 _EXCEEDED_QUOTA = re.compile(r"(?P<words>exceeded quota: .*?)( \(403\))?$")
+# containerd's and Docker's words; `sha256:…` alone is the id of an image's configuration, by which
+# no registry knows it.
+_IMAGE_ID = re.compile(r"^(docker-pullable://)?[^@\s]+@(?P<digest>sha256:[0-9a-f]{64})$")
 _PULLED_IMAGE = re.compile(r'^Pulling image "(?P<image>[^"]*)"')
 
 
@@ -130,6 +133,21 @@ def container_statuses(pod: Object) -> list[Object]:
     """Return the states of all containers, in the order in which they start."""
     status = pod.get("status", {})
     return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+
+
+def image_by_digest(pod: Object, container: str, image: str) -> str | None:
+    """Return the image that a container runs by the digest that its node found for the tag.
+
+    The repository stays the one that was asked for: a node may know the same image by another
+    name, where this Run's credentials are none. None where the image has a digest anyway, or the
+    node does not say.
+    """
+    ids = [s.get("imageID") for s in container_statuses(pod) if s.get("name") == container]
+    found = _IMAGE_ID.match(ids[0] or "") if ids else None
+    if found is None or "@" in image:
+        return None
+    folder, slash, name = image.rpartition("/")
+    return f"{folder}{slash}{name.partition(':')[0]}@{found['digest']}"
 
 
 def container_state(pod: Object, container: str) -> Mapping[str, Any]:

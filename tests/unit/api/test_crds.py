@@ -431,6 +431,7 @@ FULL: dict[str, tuple[type[Model], dict[str, Any], dict[str, Any]]] = {
                     "pod": "p",
                     "node": "n",
                     "memory": "1Gi",
+                    "image": "i@sha256:0a",
                     "notebook": "s3://n",
                     "startTime": stamp(),
                     "finishTime": stamp(),
