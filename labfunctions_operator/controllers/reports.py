@@ -73,10 +73,13 @@ class Reports:
             raise web.HTTPBadRequest(
                 text='send {"progress": {"cell": n, "cells": m, "name": ".."}}\n'
             ) from None
-        self._progress[uid, attempt] = reported.but(
+        news = reported.but(
             name=reported.name[:NAME_LIMIT],
             summary=f"{reported.cell}/{reported.cells}",
             time=rfc3339(self._clock()),
         )
-        self._on_report(key)
+        # Couriers say it again now and then, for an operator that has lost it.
+        if self._progress.get((uid, attempt)) != news:
+            self._progress[uid, attempt] = news
+            self._on_report(key)
         return web.Response(status=204)

@@ -5,7 +5,6 @@ place, uploads the notebook whenever it was saved anew, and, once the pod ends, 
 state of everything, for as long as the pod's grace period lets it.
 """
 
-import contextlib
 import json
 import os
 import signal
@@ -14,19 +13,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labfunctions_operator.runner import runner
+from labfunctions_operator.runner import progress, runner
 from labfunctions_operator.runner.config import Backoff, Config
 from labfunctions_operator.runner.page import render
 from labfunctions_operator.runner.transfer import Expired, Outage, Receipt, Refusal, post, put
 
 NOTEBOOK, RESULT, HTML = "notebook.ipynb", "result.json", "notebook.html"
+PROGRESS = "progress.json"
 TICK_SECONDS = 0.5
-REPORT_SECONDS = 10.0
 # The pod's grace period is 600 s, of which the runner may take 20.
 FINAL_SECONDS = 570.0
 # A store that refuses new URLs, too, refuses for another reason than their age.
@@ -99,7 +97,8 @@ class Courier:
     def start_reports(self) -> None:
         """Reports progress from now on, if it is known where to."""
         if self.config.report:
-            threading.Thread(target=self.report_progress, daemon=True).start()
+            where = (self.config.report, self.out / PROGRESS, lambda: self.stopping)
+            threading.Thread(target=progress.follow, args=where, daemon=True).start()
 
     def claim(self, now: float) -> str | None:
         """Asks the operator what this Job may do, if its turn has come; returns what went wrong.
@@ -259,35 +258,11 @@ class Courier:
         except OSError as problem:
             say(f"the termination message could not be written: {problem}")
 
-    def report_progress(self, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Tells the operator how far the notebook is, at once and then not too often."""
-        told: Any = None
-        while not self.stopping:
-            progress = self.progress()
-            if progress is not None and progress != told:
-                told = progress
-                self.report(progress)
-                sleep(REPORT_SECONDS)
-            sleep(TICK_SECONDS)
-
     def report_once(self) -> None:
         """Tells the operator how far a notebook came that is not there to say so itself."""
-        progress = self.progress()
-        if self.config.report and progress is not None:
-            self.report(progress)
-
-    def progress(self) -> Any:
-        """What the runner last said of its progress, if it did."""
-        with contextlib.suppress(OSError, ValueError):
-            return json.loads((self.out / "progress.json").read_text("utf-8"))
-        return None
-
-    def report(self, progress: Any) -> None:
-        """Tells the operator once; it matters too little for a retry."""
-        try:
-            post(str(self.config.report), {"progress": progress})
-        except (Refusal, Outage) as error:
-            say(f"the progress could not be reported: {error}")
+        reached = progress.read(self.out / PROGRESS)
+        if self.config.report and reached is not None:
+            progress.report(self.config.report, reached)
 
 
 def main() -> int:

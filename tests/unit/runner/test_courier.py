@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from labfunctions_operator.runner import config, page, transfer
+from labfunctions_operator.runner import config, page, progress, transfer
 from labfunctions_operator.runner import courier as module
 from labfunctions_operator.runner.config import Config
 from labfunctions_operator.runner.courier import HTML, NOTEBOOK, RESULT, Courier
@@ -90,6 +90,7 @@ def store() -> Iterator[Store]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "BACKOFF_SECONDS", (0.01, 0.05))
     monkeypatch.setattr(module, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "TICK_SECONDS", 0.01)
     monkeypatch.setattr(transfer, "PUT_TIMEOUT_SECONDS", 0.3)
 
 
@@ -305,29 +306,6 @@ def test_a_page_that_the_store_refuses_never_fails_the_upload(
     courier.finish(soon())
     assert store.order == [NOTEBOOK]
     assert account(courier)["error"] is None
-
-
-def test_progress_is_reported_at_once_and_on_change_whatever_the_answer(
-    store: Store, tmp_path: Path
-) -> None:
-    courier = make(store, tmp_path, report=True)
-    pauses: list[float] = []
-
-    def write(cell: int) -> None:
-        path = courier.out / "progress.json"
-        module.runner.write_atomically(path, json.dumps({"cell": cell, "cells": 3, "name": "n"}))
-
-    def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == 2:
-            write(2)
-        if len(pauses) == 6:
-            courier.stop()
-
-    write(1)
-    courier.report_progress(sleep)
-    assert [post["progress"]["cell"] for post in store.posts] == [1, 2]
-    assert pauses == [10.0, 0.01, 10.0, 0.01, 0.01, 0.01]
 
 
 def test_how_far_a_runner_came_that_was_killed_is_reported_at_last(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from labfunctions_operator.runner import config
+from labfunctions_operator.runner import config, progress
 from labfunctions_operator.runner import courier as module
 from labfunctions_operator.runner.config import Config
 from labfunctions_operator.runner.courier import NOTEBOOK, RESULT, Courier
@@ -87,6 +87,7 @@ def operator() -> Iterator[Operator]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "BACKOFF_SECONDS", (0.01, 0.05))
     monkeypatch.setattr(module, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "TICK_SECONDS", 0.01)
 
 
 def make(operator: Operator, root: Path, *, granted: bool = False) -> Courier:
