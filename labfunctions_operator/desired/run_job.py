@@ -37,6 +37,8 @@ QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 # What the runner and the courier are told; a notebook's own variables cannot replace it.
 RUNNER_CONFIG, RUNNER_JOB = "RUNNER_CONFIG", "RUNNER_JOB"
 COURIER_CONFIG, COURIER_JOB = "COURIER_CONFIG", "COURIER_JOB"
+# Linux starts no program with a variable of 128 KiB; what else the runner is told is in it, too.
+PARAMETERS_LIMIT_BYTES = 100 * 1024
 Env = dict[str, Any]
 
 
@@ -183,6 +185,11 @@ def courier_config(grant: Grant) -> dict[str, Any]:
         "renew": grant.renew,
         "checkpointSeconds": CHECKPOINT_SECONDS,
     }
+
+
+def parameters_size(parameters: Mapping[str, Any]) -> int:
+    """Return the bytes that parameters take on their way, six for each character beyond ASCII."""
+    return len(json.dumps(parameters))
 
 
 def config_env(name: str, config: Mapping[str, Any]) -> Env:

@@ -17,7 +17,7 @@ from labfunctions_operator.reconcile.execution import (
     placed,
     with_defaults,
 )
-from labfunctions_operator.reconcile.notebook import check_notebook
+from labfunctions_operator.reconcile.notebook import check_notebook, check_size
 from labfunctions_operator.reconcile.notify import in_force
 from labfunctions_operator.reconcile.scheduled_run import parse_tick
 from labfunctions_operator.reconcile.source import SourceSnapshot
@@ -178,11 +178,12 @@ def _notebook_problem(source: SourceSnapshot | None, execution: Execution) -> Bl
 
     Where it is not (a ready-made image, a source that cannot be reached) the runner checks.
     """
-    if source is None:
-        return None
-    problem = check_notebook(
-        source, execution.notebook or "", execution.parameters, execution.parameters_policy
-    )
+    parameters = execution.parameters
+    problem = check_size(parameters)
+    if source and not problem:
+        problem = check_notebook(
+            source, execution.notebook or "", parameters, execution.parameters_policy
+        )
     return Blocked(reason=problem.reason, message=problem.message, final=True) if problem else None
 
 

@@ -4,12 +4,24 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from labfunctions_operator.desired.run_job import PARAMETERS_LIMIT_BYTES, parameters_size
 from labfunctions_operator.reconcile.plan import Problem
 from labfunctions_operator.reconcile.source import SourceSnapshot
 from labfunctions_operator.runner.runner import check_parameters
 
 # All that `check_notebook` may say.
 NOTEBOOK_REASONS = frozenset({"NotebookNotFound", "NotebookInvalid", "ParametersInvalid"})
+
+
+def check_size(parameters: Mapping[str, Any]) -> Problem | None:
+    """Return what keeps parameters from reaching any notebook: their size in bytes."""
+    size = parameters_size(parameters)
+    if size <= PARAMETERS_LIMIT_BYTES:
+        return None
+    return Problem(
+        reason="ParametersInvalid",
+        message=f"spec.parameters: {size} bytes, at most {PARAMETERS_LIMIT_BYTES}",
+    )
 
 
 def check_notebook(

@@ -21,7 +21,7 @@ from labfunctions_operator.reconcile.cron_job import CronObserved, Handover, han
 from labfunctions_operator.reconcile.execution import find_runtime
 from labfunctions_operator.reconcile.history import find_surplus
 from labfunctions_operator.reconcile.missed import Told, tell_missed
-from labfunctions_operator.reconcile.notebook import NOTEBOOK_REASONS, check_notebook
+from labfunctions_operator.reconcile.notebook import NOTEBOOK_REASONS, check_notebook, check_size
 from labfunctions_operator.reconcile.notify import Outcome, with_unknown_targets
 from labfunctions_operator.reconcile.plan import Plan, Problem
 from labfunctions_operator.reconcile.scheduled_run import ScheduledRun
@@ -152,7 +152,10 @@ def _problem(workflow: Workflow, seen: WorkflowObserved) -> Problem | None:
             message=f"Project {ref.name} has no runtime {workflow.spec.runtime}",
         )
     runtime, state = found
-    if not runtime.image and (problem := _notebook_problem(workflow, seen.source)):
+    problem = check_size(workflow.spec.parameters)
+    if not runtime.image and not problem:
+        problem = _notebook_problem(workflow, seen.source)
+    if problem:
         return problem
     if problem := _no_node_group(workflow, seen.project, seen.node_group):
         return problem

@@ -1,4 +1,5 @@
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -10,7 +11,11 @@ from objects import COMMIT, NOW, make_grant, make_run, make_settings
 from pod_security import violations
 
 from labfunctions_operator.api.run import Snapshot
-from labfunctions_operator.desired.run_job import build_run_job
+from labfunctions_operator.desired.run_job import (
+    PARAMETERS_LIMIT_BYTES,
+    build_run_job,
+    parameters_size,
+)
 
 FULL: dict[str, Any] = {
     "projectRef": {"name": "demo"},
@@ -175,6 +180,16 @@ def test_any_parameters_reach_the_runner_and_the_record(parameters: dict[str, An
     assert config_of(job)["parameters"] == parameters
     kept = json.loads(job["metadata"]["annotations"]["labfunctions.io/snapshot"])
     assert Snapshot.model_validate(kept).parameters == parameters
+
+
+def test_a_program_can_be_started_with_the_longest_parameters() -> None:
+    text = "日" * ((PARAMETERS_LIMIT_BYTES - len('{"day": ""}')) // 6)
+    assert PARAMETERS_LIMIT_BYTES - 6 < parameters_size({"day": text}) <= PARAMETERS_LIMIT_BYTES
+    secret = {"secretKeyRef": {"name": "api", "key": "token"}}
+    env = [{"name": f"TOKEN_OF_{n:080}", "valueFrom": secret} for n in range(200)]
+    job = build(parameters={"day": text}, notebook="ü" * 512, env=env)
+    words = {"RUNNER_CONFIG": json.dumps(config_of(job))}
+    assert subprocess.run(["/bin/true"], env=words, check=False).returncode == 0
 
 
 def test_what_the_notebook_is_told_of_itself() -> None:

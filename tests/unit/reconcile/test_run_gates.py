@@ -110,6 +110,14 @@ GATES: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, str], str]] = 
 }
 
 
+GATES["parameters are too long for good"] = (
+    {"parameters": {"day": "日" * 20_000}},
+    {"source": None},
+    ("ParametersInvalid", "spec.parameters: 120011 bytes, at most 102400"),
+    "Failed",
+)
+
+
 def at_gate(case: str) -> RunWorld:
     spec, around, _, _ = GATES[case]
     world = RunWorld(workflowRef={"name": "report"}, **spec)

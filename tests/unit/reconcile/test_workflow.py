@@ -197,6 +197,14 @@ def test_an_unknown_parameter_is_taken_where_the_policy_is_permissive() -> None:
     assert ready(reconciled(workflow, SEEN))[0] == "True"
 
 
+@pytest.mark.parametrize("image", [{}, {"image": "example.com/ready:1"}])
+def test_parameters_that_no_program_can_be_given_are_refused(image: dict[str, str]) -> None:
+    observed = seen(project=project(runtimes=[{"name": "default", **image}]))
+    workflow = make_workflow(parameters={"day": "x" * 102_400})
+    why = ("False", "ParametersInvalid", "spec.parameters: 102411 bytes, at most 102400")
+    assert ready(reconciled(workflow, observed)) == why
+
+
 def test_a_notebook_of_another_language_takes_any_parameter() -> None:
     observed = seen(source=make_source(notebooks=notebooks(declared=None, language="r")))
     workflow = reconciled(make_workflow(parameters={"anything": 1}), observed)
