@@ -73,7 +73,7 @@ class Snapshot(Execution):
     image: str
     inputs_hash: str | None = None
     requirements_hash: str | None = None
-    """sha256 over the files that say what to install."""
+    """sha256 over the files that say what the image installs, where the source is known."""
     notebook_sha256: str | None = None
     user: User = User()
     image_pull_secrets: Annotated[list[LocalRef], Field(max_length=21)] = []

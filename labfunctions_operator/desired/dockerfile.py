@@ -38,6 +38,13 @@ def requirement_files(runtime: Runtime) -> tuple[str, ...]:
     return ("requirements.txt", "pyproject.toml", "uv.lock")
 
 
+def requirements_in(runtime: Runtime, files: Mapping[str, str]) -> dict[str, str]:
+    """Return those files, with their texts, that a runtime's image installs from."""
+    listed = runtime.dockerfile or runtime.requirements or "requirements.txt"
+    paths = (listed,) if listed in files else requirement_files(runtime)
+    return {path: files[path] for path in paths if path in files}
+
+
 def render_dockerfile(runtime: Runtime, files: Mapping[str, str]) -> str:
     """Render the Dockerfile of a generated runtime.
 

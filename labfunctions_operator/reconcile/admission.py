@@ -5,10 +5,11 @@ from datetime import datetime
 
 from labfunctions_operator.api.labels import SCHEDULED_AT_ANNOTATION
 from labfunctions_operator.api.nodegroup import NodeGroup
-from labfunctions_operator.api.project import Project, RuntimeStatus, User
+from labfunctions_operator.api.project import Project, Runtime, RuntimeStatus
 from labfunctions_operator.api.run import Phase, Run, Snapshot
 from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS, Execution, Workflow
+from labfunctions_operator.desired.dockerfile import requirements_in
 from labfunctions_operator.desired.names import digest
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.execution import (
@@ -94,7 +95,7 @@ def admit(
         execution=placed(execution, node_group),
         status=status,
         source=same,
-        user=runtime.user,
+        runtime=runtime,
     )
 
 
@@ -201,10 +202,11 @@ def _snapshot(
     execution: Execution,
     status: RuntimeStatus,
     source: SourceSnapshot | None,
-    user: User,
+    runtime: Runtime,
 ) -> Snapshot:
     assert status.image is not None
     notebook = source.notebooks.get(execution.notebook or "") if source else None
+    requirements = requirements_in(runtime, source.files) if source else {}
     words = {name: getattr(execution, name) for name in Execution.model_fields}
     return Snapshot.model_construct(
         **{
@@ -219,10 +221,10 @@ def _snapshot(
             "image": status.image,
             "runtime": status.name,
             "inputs_hash": status.inputs_hash,
-            "requirements_hash": digest(dict(source.files)) if source else None,
+            "requirements_hash": digest(requirements) if requirements else None,
             "notebook_sha256": notebook.sha256 if notebook else None,
             "timeout_seconds": execution.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
-            "user": user,
+            "user": runtime.user,
         }
     )
 

@@ -20,6 +20,7 @@ from labfunctions_operator.desired.dockerfile import (
     base_image,
     render_dockerfile,
     requirement_files,
+    requirements_in,
 )
 from labfunctions_operator.errors import InvalidSpec
 
@@ -291,3 +292,20 @@ def test_an_image_of_each_runtime_of_a_project_is_its_own() -> None:
     project = make_project(runtimes=[{"name": "a"}, {"name": "b", "python": "3.12"}])
     texts = {render_dockerfile(r, {}) for r in project.spec.runtimes}
     assert len(texts) == 2
+
+
+@pytest.mark.parametrize(
+    ("runtime", "files", "installed"),
+    [
+        ({}, ["requirements.txt", "pyproject.toml", "uv.lock", "gpu.txt"], ["requirements.txt"]),
+        ({}, ["pyproject.toml", "uv.lock", "gpu.txt"], ["pyproject.toml", "uv.lock"]),
+        ({}, ["gpu.txt"], []),
+        ({"requirements": "gpu.txt"}, ["requirements.txt", "gpu.txt"], ["gpu.txt"]),
+        ({"dockerfile": "Dockerfile"}, ["requirements.txt", "Dockerfile"], ["Dockerfile"]),
+    ],
+)
+def test_which_files_say_what_an_image_installs(
+    runtime: dict[str, str], files: list[str], installed: list[str]
+) -> None:
+    texts = {path: f"of {path}" for path in files}
+    assert requirements_in(make_runtime(**runtime), texts) == {p: texts[p] for p in installed}

@@ -228,6 +228,33 @@ def test_the_first_reading_of_the_source_is_waited_for_and_rarely_told_of() -> N
     assert world.settle() == [f"create Job {JOB}"]
 
 
+def snapshot_of(world: RunWorld) -> dict[str, Any]:
+    world.settle()
+    annotations = world.jobs[JOB]["metadata"]["annotations"]
+    snapshot: dict[str, Any] = json.loads(annotations["labfunctions.io/snapshot"])
+    return snapshot
+
+
+def test_the_hash_of_requirements_is_of_what_the_image_installs_alone() -> None:
+    def hash_of(**files: str) -> str:
+        world = RunWorld()
+        world.source = make_source(files={f"{n}.txt": text for n, text in files.items()})
+        found: str = snapshot_of(world)["requirementsHash"]
+        return found
+
+    assert hash_of(requirements="pandas\n") == hash_of(requirements="pandas\n", gpu="torch\n")
+    assert hash_of(requirements="pandas\n") != hash_of(requirements="polars\n")
+
+
+@pytest.mark.parametrize(
+    "source", [None, make_source(tree="newer"), make_source(files={"gpu.txt": "torch"})]
+)
+def test_there_is_none_where_it_cannot_be_told(source: Any) -> None:
+    world = RunWorld()
+    world.source = source
+    assert "requirementsHash" not in snapshot_of(world)
+
+
 def test_a_run_can_say_everything_itself() -> None:
     world = RunWorld(projectRef={"name": "demo"}, notebook="analysis.ipynb")
     world.workflow = None
