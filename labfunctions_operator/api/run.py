@@ -12,7 +12,14 @@ from pydantic import (
 
 from labfunctions_operator.api.notification import Delivery, NotifyPlan
 from labfunctions_operator.api.project import User
-from labfunctions_operator.api.types import Condition, LocalRef, Metadata, Model, ObjectName
+from labfunctions_operator.api.types import (
+    Condition,
+    LocalRef,
+    Metadata,
+    Model,
+    ObjectName,
+    Passthrough,
+)
 from labfunctions_operator.api.workflow import Execution
 
 NAME_LIMIT = 52
@@ -75,6 +82,8 @@ class Snapshot(Execution):
     requirements_hash: str | None = None
     """sha256 over the files that say what the image installs, where the source is known."""
     notebook_sha256: str | None = None
+    env: Annotated[list[Passthrough], Field(max_length=200)] = []
+    """As the Run was started with it, whatever is reserved by now."""
     user: User = User()
     image_pull_secrets: Annotated[list[LocalRef], Field(max_length=21)] = []
     """Those of the Run or Workflow, and that of the project's registry."""

@@ -1,8 +1,8 @@
 """Workflow: a notebook with its parameters and what it needs to run."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import AfterValidator, Field, JsonValue, field_validator
 
 from labfunctions_operator.api.notification import (
     MissedDelivery,
@@ -95,6 +95,22 @@ class Retries(Model):
     """Give more memory after OutOfMemory."""
 
 
+# What the runner reads, and what it is given besides to know the values that it must mask.
+RUNNER_ENV = ("RUNNER_CONFIG", "RUNNER_JOB", "LABFUNCTIONS_DIR", "TERMINATION_LOG")
+MASK_PREFIX = "LABFUNCTIONS_MASK_"
+
+
+def is_reserved(name: Any) -> bool:
+    """Whether a notebook's environment may not have a variable of this name."""
+    return isinstance(name, str) and (name in RUNNER_ENV or name.startswith(MASK_PREFIX))
+
+
+def _not_reserved(entry: dict[str, Any]) -> dict[str, Any]:
+    if is_reserved(entry.get("name")):
+        raise ValueError(f"{entry['name']} is reserved for the runner; give it another name")
+    return entry
+
+
 class Execution(Model):
     """How a notebook is run: all of a Workflow that an inline Run may say too."""
 
@@ -108,7 +124,9 @@ class Execution(Model):
     """Typed values for the notebook's parameters cell; never secrets: they are stored."""
     parameters_policy: Literal["Strict", "Permissive"] | None = None
     """Whether parameters that the notebook does not declare so are refused (default Strict)."""
-    env: Annotated[list[Passthrough], Field(max_length=200)] = []
+    env: Annotated[
+        list[Annotated[Passthrough, AfterValidator(_not_reserved)]], Field(max_length=200)
+    ] = []
     """Environment of the notebook, as in a Pod; the way for secrets."""
     env_from: Annotated[list[Passthrough], Field(max_length=50)] = []
     resources: Passthrough | None = None

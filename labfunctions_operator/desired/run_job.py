@@ -9,6 +9,7 @@ from typing import Any
 from labfunctions_operator.api import labels
 from labfunctions_operator.api.run import Outputs, Run, Snapshot
 from labfunctions_operator.api.times import rfc3339
+from labfunctions_operator.api.workflow import MASK_PREFIX, is_reserved
 from labfunctions_operator.desired.names import env_literal, owner_reference, run_job_name
 from labfunctions_operator.desired.scheduled_run import tick_of_name
 from labfunctions_operator.settings import Settings
@@ -18,7 +19,6 @@ CHECKPOINT_SECONDS = 30
 # How long a finished pod may go on trying to reach the store.
 GRACE_SECONDS = 600
 NOTEBOOK = "notebook"
-MASK_PREFIX = "LABFUNCTIONS_MASK_"
 COURIER = "courier"
 
 # Any image will do that has Python with papermill, whatever Python is called there.
@@ -34,11 +34,13 @@ _EVICT_PROTECTION = {
     "karpenter.sh/do-not-disrupt": "true",
 }
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-# What the runner and the courier are told; a notebook's own variables cannot replace it.
+# What the runner and the courier are told.
 RUNNER_CONFIG, RUNNER_JOB = "RUNNER_CONFIG", "RUNNER_JOB"
 COURIER_CONFIG, COURIER_JOB = "COURIER_CONFIG", "COURIER_JOB"
 # Linux starts no program with a variable of 128 KiB; what else the runner is told is in it, too.
 PARAMETERS_LIMIT_BYTES = 100 * 1024
+# Said to the runner as well: an image, a ConfigMap or a Secret may have variables of these names.
+_WHERE = {"LABFUNCTIONS_DIR": FOLDER, "TERMINATION_LOG": "/dev/termination-log"}
 Env = dict[str, Any]
 
 
@@ -264,8 +266,9 @@ def _notebook(snapshot: Snapshot, config: list[Env]) -> dict[str, Any]:
         "image": snapshot.image,
         "command": ["/bin/sh", "-c", _START],
         "env": [
-            *(e for e in snapshot.env if e.get("name") not in (RUNNER_CONFIG, RUNNER_JOB)),
+            *(e for e in snapshot.env if not is_reserved(e.get("name"))),
             *config,
+            *({"name": name, "value": value} for name, value in _WHERE.items()),
         ],
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -235,6 +235,30 @@ def test_parse_refuses_what_has_no_effect_beside_from(more: dict[str, Any]) -> N
     )
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "RUNNER_CONFIG",
+        "RUNNER_JOB",
+        "LABFUNCTIONS_DIR",
+        "TERMINATION_LOG",
+        "LABFUNCTIONS_MASK_TOKEN",
+    ],
+)
+def test_parse_refuses_variables_that_the_runner_reads(name: str) -> None:
+    env = [{"name": "ZONE", "value": "eu"}, {"name": name, "value": "x"}]
+    workflow = make_object("Workflow", "w", {"env": env})
+    run = make_object("Run", "r", {"workflowRef": {"name": "w"}, "env": env})
+    for obj, kind in ((workflow, Workflow), (run, Run)):
+        error = refusal(obj, kind)
+        assert error.path == "spec.env[1]"
+        assert error.message == f"{name} is reserved for the runner; give it another name"
+    # One that was started before that was so is still read.
+    snapshot = {"project": "demo", "image": "i", "notebook": "a.ipynb", "env": env}
+    started = parse(Run, make_object("Run", "r", run["spec"], {"snapshot": snapshot}))
+    assert started.status.snapshot
+
+
 def test_parse_takes_what_has_an_effect_beside_from() -> None:
     spec = {"from": "other", "cancel": True, "ttlSecondsAfterFinished": 5, "notifications": {}}
     assert parse(Run, make_object("Run", "r", spec)).spec.cancel is True

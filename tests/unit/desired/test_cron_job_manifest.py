@@ -71,7 +71,8 @@ def test_the_notebook_is_told_nothing_of_the_claim_and_cannot_name_the_job() -> 
     [job] = [entry for entry in container["env"] if entry["name"] == "RUNNER_JOB"]
     path = "metadata.labels['batch.kubernetes.io/job-name']"
     assert job["valueFrom"]["fieldRef"] == {"fieldPath": path}
-    config = json.loads(env_of({"env": [container["env"][-2]]})["RUNNER_CONFIG"])
+    told = [entry for entry in container["env"] if entry["name"] == "RUNNER_CONFIG"]
+    config = json.loads(env_of({"env": told})["RUNNER_CONFIG"])
     assert config["namedByJob"] is True
     assert config["parameters"] == {"day": "$(DAY)"}
 

@@ -11,6 +11,7 @@ from objects import COMMIT, NOW, make_grant, make_run, make_settings
 from pod_security import violations
 
 from labfunctions_operator.api.run import Snapshot
+from labfunctions_operator.api.workflow import RUNNER_ENV
 from labfunctions_operator.desired.run_job import (
     PARAMETERS_LIMIT_BYTES,
     build_run_job,
@@ -206,10 +207,16 @@ def test_what_the_notebook_is_told_of_itself() -> None:
 
 
 def test_the_env_of_the_user_stays_as_it_is_but_for_what_is_ours() -> None:
-    entries = notebook_of(build(**FULL))["env"]
-    assert entries[:-1] == [e for e in FULL["env"] if e["name"] != "RUNNER_CONFIG"]
-    assert [e["name"] for e in entries].count("RUNNER_CONFIG") == 1
-    assert json.loads(entries[-1]["value"])["notebook"] == "analysis.ipynb"
+    theirs = [{"name": name, "value": "mine"} for name in (*RUNNER_ENV, "LABFUNCTIONS_MASK_A")]
+    entries = notebook_of(build(**{**FULL, "env": [*FULL["env"], *theirs]}))["env"]
+    assert entries[:-3] == [e for e in FULL["env"] if e["name"] != "RUNNER_CONFIG"]
+    config, *where = entries[-3:]
+    assert config["name"] == "RUNNER_CONFIG"
+    assert json.loads(config["value"])["notebook"] == "analysis.ipynb"
+    assert where == [
+        {"name": "LABFUNCTIONS_DIR", "value": "/labfunctions"},
+        {"name": "TERMINATION_LOG", "value": "/dev/termination-log"},
+    ]
 
 
 def test_gpus_are_added_to_the_limits_of_the_user() -> None:
