@@ -62,6 +62,8 @@ ERROR_MARKER_TAG = "papermill-error-cell-tag"
 RESULT_MIME = "application/vnd.labfunctions.result+json"
 # A kernel says so at every start; its sockets never leave the pod.
 KERNEL_NOTICE = "Kernel is running over TCP without encryption"
+# What jupyter_client says of a kernel that takes longer than it may.
+KERNEL_NOT_READY = "Kernel didn't respond in"
 MASK_PREFIX = "LABFUNCTIONS_MASK_"
 MASKED = "[masked]"
 # Shorter ones stand everywhere by chance.
@@ -1173,6 +1175,9 @@ def judge(session: Session, error: BaseException | None) -> Verdict:
 
 def _broken(session: Session, error: BaseException | None) -> Verdict:
     kind = type(error).__name__
+    if kind == "RuntimeError" and KERNEL_NOT_READY in str(error):
+        # Whatever its status is: it was stopped for it.
+        return Verdict("KernelDied", f"the kernel was not ready within {KERNEL_START_SECONDS} s")
     status = session.kernel.poll() if session.kernel else None
     if status is not None and kind in ("DeadKernelError", "RuntimeError"):
         return _dead_kernel(session, status)

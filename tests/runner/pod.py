@@ -71,6 +71,7 @@ class Pod:
         self.out = root / "out"
         self.environment: dict[str, str] = {}
         self.python = [sys.executable]
+        self.runner = Path(RUNNER)
 
     def write(self, *cells: dict[str, Any], name: str = "n.ipynb", **metadata: Any) -> str:
         metadata = metadata or {"kernelspec": {"name": "python3", "display_name": "Python"}}
@@ -96,7 +97,7 @@ class Pod:
         environment.pop("PYTEST_CURRENT_TEST", None)
         started = time.monotonic()
         with subprocess.Popen(
-            [*self.python, RUNNER],
+            [*self.python, str(self.runner)],
             cwd=self.root,
             env=environment,
             stdout=subprocess.PIPE,

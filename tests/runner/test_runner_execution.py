@@ -337,3 +337,19 @@ def test_a_notebook_that_cannot_be_rendered_is_said(pod: Pod) -> None:
     (pod.root / "bad.ipynb").write_text("{half")
     with pytest.raises(ValueError, match=r"\w"):
         courier.render(pod.root / "bad.ipynb", pod.root / "notebook.html")
+
+
+def test_a_kernel_that_does_not_get_ready(pod: Pod, tmp_path: Path) -> None:
+    spec = tmp_path / "share" / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    sleeps = [sys.executable, "-c", "import time; time.sleep(60)", "{connection_file}"]
+    spec.write_text(json.dumps({"argv": sleeps, "display_name": "slow", "language": "python"}))
+    pod.environment["JUPYTER_PATH"] = str(tmp_path / "share")
+    patient = pod.runner.read_text()
+    pod.runner = tmp_path / "runner.py"
+    pod.runner.write_text(patient.replace("START_SECONDS = 120", "START_SECONDS = 1"))
+    pod.write(code("never()"))
+    ended = pod.run()
+    assert (ended.code, ended.result["reason"]) == (138, "KernelDied")
+    assert ended.result["message"] == "the kernel was not ready within 1 s"
+    assert set(ended.states()) == {"pending"}

@@ -288,3 +288,17 @@ def _is_child(pid: int) -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+def test_a_kernel_that_takes_too_long_to_start_is_no_fault_of_ours(tmp_path: Path) -> None:
+    slow = session(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as kernel:
+        slow.kernel = kernel
+        late = RuntimeError("Kernel didn't respond in 120 seconds")
+        verdict = judge(slow, late)
+        kernel.kill()
+    assert (verdict.reason, verdict.message) == (
+        "KernelDied",
+        "the kernel was not ready within 120 s",
+    )
+    assert judge(slow, late) == verdict, "it was killed for it"
