@@ -19,6 +19,7 @@ from labfunctions_operator.api.crd_columns import (
 from labfunctions_operator.api.crd_rules import (
     BACKFILL_RULES,
     NODE_GROUP_RULES,
+    PROJECT_RULES,
     RUN_RULES,
     WORKFLOW_RULES,
     Rule,
@@ -32,7 +33,12 @@ def crds() -> dict[str, dict[str, Any]]:
     """Return every CRD by file name."""
     return {
         "projects.yaml": _crd(
-            "projects", "lfp", project.Project, project.NAME_LIMIT, PROJECT_COLUMNS
+            "projects",
+            "lfp",
+            project.Project,
+            project.NAME_LIMIT,
+            PROJECT_COLUMNS,
+            rules=PROJECT_RULES,
         ),
         "workflows.yaml": _crd(
             "workflows",

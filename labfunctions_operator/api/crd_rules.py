@@ -1,6 +1,6 @@
 """What CRDs check beyond the shape of fields: rules in CEL, each with what it says to a user."""
 
-from labfunctions_operator.api import backfill, nodegroup, run
+from labfunctions_operator.api import backfill, nodegroup, project, run
 from labfunctions_operator.api.cron import SCHEDULE
 from labfunctions_operator.api.structural import structural_schema
 from labfunctions_operator.api.types import Model
@@ -52,6 +52,14 @@ _SCHEDULE: list[Rule] = [
     ),
 ]
 
+
+PROJECT_RULES = [
+    (
+        "has(self.source) || (has(self.runtimes) && self.runtimes.size() > 0 "
+        "&& self.runtimes.all(r, has(r.image)))",
+        project.NO_SOURCE,
+    ),
+]
 
 WORKFLOW_RULES = [
     ("has(self.projectRef)", "projectRef is required"),

@@ -16,6 +16,7 @@ from labfunctions_operator.api.types import (
 )
 
 NAME_LIMIT = 40
+NO_SOURCE = "source is required, unless every runtime has an image"
 
 IMAGE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"
 APT_PATTERN = r"^[a-z0-9][a-z0-9+.:-]*(=[A-Za-z0-9.+:~-]+)?$"
@@ -172,7 +173,8 @@ class Defaults(Model):
 class ProjectSpec(Model):
     """What a user wants of a Project."""
 
-    source: Source
+    source: Source | None = None
+    """Where the project's code lives; not needed where every runtime has a ready-made image."""
     runtimes: Annotated[list[Runtime], Field(max_length=16)] = []
     """The images of the project; none means one generated image named default."""
     registry: Registry | None = None
@@ -188,6 +190,12 @@ class ProjectSpec(Model):
     """How many built versions status remembers (default 10)."""
 
     @model_validator(mode="after")
+    def _something_to_build_from(self) -> "ProjectSpec":
+        if self.source is None and not all(r.image for r in self.effective_runtimes):
+            raise ValueError(NO_SOURCE)
+        return self
+
+    @model_validator(mode="after")
     def _names_differ(self) -> "ProjectSpec":
         names = [runtime.name for runtime in self.runtimes]
         if len(names) != len(set(names)):
@@ -196,6 +204,11 @@ class ProjectSpec(Model):
         if len(names) != len(set(names)):
             raise ValueError("two notificationTargets have the same name")
         return self
+
+    @property
+    def git(self) -> GitSource | None:
+        """The repository, where there is one."""
+        return self.source.git if self.source else None
 
     @property
     def effective_runtimes(self) -> tuple[Runtime, ...]:

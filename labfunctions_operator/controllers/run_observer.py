@@ -87,8 +87,9 @@ class RunObserver:
         if isinstance(project, Project):
             execution = with_defaults(execution, project)
         source = self._sources.view(Key("Project", key.namespace, name))
-        # A source that is not followed is never read.
-        followed = isinstance(project, Project) and not project.spec.suspend
+        # A source that is not followed is never read, nor is one that is not there.
+        spec = project.spec if isinstance(project, Project) else None
+        followed = spec is not None and spec.git is not None and not spec.suspend
         return RunObserved(
             workflow=found,
             project=project,

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from labfunctions_operator.api.project import GitSource, Project
 from labfunctions_operator.api.times import parse_duration
@@ -76,9 +75,14 @@ class SourceTracker(Readers[_Reading]):
         """See that a Project's source is read when it is due.
 
         Returns:
-            The seconds until then, or None while it is being read.
+            The seconds until then, or None while it is being read, or where there is none.
         """
-        wanted = _wanted(project)
+        git = project.spec.git
+        if git is None:
+            self.forget(key)
+            return None
+        # What must be read anew when the spec changes.
+        wanted = (project.metadata.uid, git.model_dump_json(), _wanted_files(project))
         reading = self._readings.get(key)
         if reading is None or reading.wanted != wanted:
             if reading and reading.task:
@@ -86,7 +90,7 @@ class SourceTracker(Readers[_Reading]):
             reading = self._readings[key] = _Reading(wanted=wanted)
         if reading.task is None and self._clock() >= reading.due:
             reading.task = asyncio.create_task(
-                self._read(key, project, reading), name=f"source {key}"
+                self._read(key, project, git, reading), name=f"source {key}"
             )
         return None if reading.task else max(0.1, reading.due - self._clock())
 
@@ -97,13 +101,12 @@ class SourceTracker(Readers[_Reading]):
             reading.task.cancel()
             reading.task = None
 
-    async def _read(self, key: Key, project: Project, reading: _Reading) -> None:
-        git = project.spec.source.git
+    async def _read(self, key: Key, project: Project, git: GitSource, reading: _Reading) -> None:
         interval = parse_duration(git.interval).total_seconds()
         before = reading.view
         started, result = self._clock(), "Succeeded"
         try:
-            snapshot = await self._fetch(key, project, reading.view.snapshot)
+            snapshot = await self._fetch(key, project, git, reading.view.snapshot)
             reading.view = SourceView(snapshot=snapshot)
             reading.failures = 0
             delay = interval
@@ -130,9 +133,8 @@ class SourceTracker(Readers[_Reading]):
             self._on_read(key, reading.view != before)
 
     async def _fetch(
-        self, key: Key, project: Project, known: SourceSnapshot | None
+        self, key: Key, project: Project, git: GitSource, known: SourceSnapshot | None
     ) -> SourceSnapshot:
-        git = project.spec.source.git
         credentials = await self._credentials(key.namespace, git)
         commit = await self._in_thread(
             lambda: resolve_ref(git.url, git.ref, credentials, timeout=RESOLVE_TIMEOUT),
@@ -176,8 +178,3 @@ def _wanted_files(project: Project) -> tuple[str, ...]:
         for path in ([runtime.dockerfile] if runtime.dockerfile else requirement_files(runtime))
     }
     return tuple(sorted(paths))
-
-
-def _wanted(project: Project) -> tuple[Any, ...]:
-    """Tell apart what must be read anew when the spec changes."""
-    return project.metadata.uid, project.spec.source.git.model_dump_json(), _wanted_files(project)

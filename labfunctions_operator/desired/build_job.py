@@ -138,7 +138,8 @@ def _pod_security(*, shared: bool) -> dict[str, Any]:
 
 
 def _source_container(project: Project, inputs: BuildInputs, settings: Settings) -> dict[str, Any]:
-    git = project.spec.source.git
+    git = project.spec.git
+    assert git is not None, "there is something to build from"
     mounts = [_mount("workspace", "/workspace"), _mount("tmp", "/tmp")]
     if git.secret_ref:
         mounts.append({**_mount("git-secret", "/etc/git-secret"), "readOnly": True})
@@ -223,7 +224,7 @@ def _volumes(project: Project, settings: Settings) -> list[dict[str, Any]]:
             {"name": "buildkit-run", "emptyDir": {}},
             {"name": "buildkit-state", "emptyDir": {}},
         ]
-    if secret := project.spec.source.git.secret_ref:
+    if project.spec.git and (secret := project.spec.git.secret_ref):
         volumes.append(
             {"name": "git-secret", "secret": {"secretName": secret.name, "defaultMode": 0o440}}
         )

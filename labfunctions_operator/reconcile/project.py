@@ -123,10 +123,12 @@ def _age(version: Version) -> tuple[str, str, str]:
 def _source_status(
     project: Project, source: SourceSnapshot | None, now: datetime
 ) -> SourceStatus | None:
-    old = project.status.source
+    git, old = project.spec.git, project.status.source
+    if git is None:
+        return None
     if source is None:
         return old
-    ref = project.spec.source.git.ref
+    ref = git.ref
     if old and (old.commit, old.ref) == (source.commit, ref):
         return old
     return SourceStatus(
@@ -172,6 +174,8 @@ def _with_conditions(
 def _source_condition(
     project: Project, status: ProjectStatus, source: SourceView
 ) -> tuple[bool | None, str, str]:
+    if project.spec.git is None:
+        return True, "NoSource", "there is none: every image is ready made"
     if source.problem:
         return False, source.problem.reason, source.problem.message
     if source.snapshot and status.source:
@@ -182,7 +186,7 @@ def _source_condition(
         # After a restart nothing was read yet: what was known holds until something else is.
         value = {"True": True, "False": False}.get(before.status)
         return value, before.reason, before.message
-    return None, "Resolving", f"resolving {project.spec.source.git.ref}"
+    return None, "Resolving", f"resolving {project.spec.git.ref}"
 
 
 def _images_condition(status: ProjectStatus) -> tuple[bool | None, str, str]:

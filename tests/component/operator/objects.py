@@ -45,6 +45,11 @@ def project(namespace: str, url: str, name: str = "wine", **spec: Any) -> Object
     )
 
 
+def sourceless(namespace: str, name: str = "wine") -> Object:
+    """Return a Project that has nothing but a ready-made image."""
+    return _object("Project", namespace, name, {"runtimes": [READY_MADE]})
+
+
 def built_project(namespace: str, url: str, name: str = "wine", **spec: Any) -> Object:
     """Return a Project whose image is generated."""
     return project(namespace, url, name, runtimes=[{"name": "default"}], **spec)

@@ -8,7 +8,7 @@ import pytest
 from dev.cluster.kubectl import Kubectl
 
 from .api import Api, ApiError, Object
-from .objects import inline_run, project, run, workflow
+from .objects import READY_MADE, inline_run, project, run, sourceless, workflow
 from .process import ROOT
 
 URL = "https://git.test/wine.git"
@@ -78,6 +78,10 @@ def git(**changes: Any) -> Object:
             "spec.runtimes[0].user.uid",
         ),
         (project("", URL, runtimes=[{"image": "x"}]), "spec.runtimes[0].name: Required value"),
+        *(
+            (project("", URL, source=None, runtimes=runtimes), "source is required, unless every")
+            for runtimes in (None, [], [{"name": "a"}], [READY_MADE, {"name": "a"}])
+        ),
     ],
 )
 def test_api_server_refuses(api: Api, namespace: str, manifest: Object, message: str) -> None:
@@ -102,6 +106,7 @@ def test_a_schedule_with_a_slip_is_refused(api: Api, namespace: str, schedule: s
         workflow("", schedule="0\t*/2 1,15  jan-MAR\tsun"),
         workflow("", schedule="@weekly"),
         project("", "git@git.test:team/wine.git", git={"ref": "feature/x-1.0", "path": "a b/c"}),
+        sourceless(""),
         workflow("", "w" * 42, parameters={"a": [1, {"b": None}], "c": 1.5}),
         run("", "r" * 52),
         inline_run("", timeoutSeconds=60, env=[{"name": "A", "value": "b"}]),

@@ -19,6 +19,7 @@ from .objects import (
     project,
     run,
     secret,
+    sourceless,
     workflow,
 )
 
@@ -278,6 +279,15 @@ def test_run_that_cannot_become_a_job_fails_with_the_field(
     assert bench.jobs(run="bad") == []
     bench.create(inline_run(bench.namespace, "good"))
     bench.complete("good")
+
+
+def test_ready_made_images_need_no_source(bench: Bench) -> None:
+    bench.create(sourceless(bench.namespace), workflow(bench.namespace, notebook="/opt/a.ipynb"))
+    bench.await_reason("Project", "wine", "Ready")
+    found = bench.await_reason("Workflow", "analysis", "Ready")
+    assert "parametersSchema" not in found["status"]
+    bench.create(run(bench.namespace, parameters={"anything": 1}))
+    bench.complete("first")
 
 
 def test_quota_is_named_and_the_run_starts_once_there_is_room(

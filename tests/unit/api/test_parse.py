@@ -10,6 +10,8 @@ from labfunctions_operator.api.types import Model
 from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.errors import InvalidSpec
 
+READY_MADE = {"name": "ready", "image": "example.com/ready:1"}
+
 
 def project_with(*, git: Any = None, runtime: Any = None, **spec: Any) -> dict[str, Any]:
     runtimes = {"runtimes": [{"name": "default", **runtime}]} if runtime else {}
@@ -156,7 +158,15 @@ def test_parse_names_the_field_of_the_runtime_that_it_refuses(
             "spec.versionsHistoryLimit",
             "Input should be greater than or equal to 1",
         ),
-        (make_object("Project", "demo", {}), Project, "spec.source", "Field required"),
+        *(
+            (
+                make_object("Project", "demo", {"runtimes": runtimes}),
+                Project,
+                "spec",
+                "source is required, unless every runtime has an image",
+            )
+            for runtimes in ([], [{"name": "built"}], [READY_MADE, {"name": "built"}])
+        ),
         (
             make_object("Run", "r", {}),
             Run,

@@ -34,6 +34,32 @@ def test_a_new_project_resolves_its_ref_first() -> None:
     assert world.runtime() == {"name": "default", "phase": "Pending", "message": "", "failures": 0}
 
 
+MADE = {"name": "made", "image": "example.com/made:1"}
+
+
+def test_a_project_of_ready_made_images_needs_no_source() -> None:
+    world = ProjectWorld(source=None, runtimes=[MADE])
+    assert world.settle() == ["status"]
+    assert world.condition() == ("True", "Ready", "ready to run: made")
+    assert world.condition("SourceReady") == (
+        "True",
+        "NoSource",
+        "there is none: every image is ready made",
+    )
+    assert "source" not in world.obj["status"]
+
+
+def test_a_source_that_is_needed_no_more_is_forgotten() -> None:
+    world = ProjectWorld(runtimes=[MADE])
+    world.read()
+    world.settle()
+    assert "source" in world.obj["status"]
+    world.edit(source=None)
+    world.settle()
+    assert world.condition() == ("True", "Ready", "ready to run: made")
+    assert "source" not in world.obj["status"]
+
+
 def test_the_first_reading_starts_the_first_build() -> None:
     world = ProjectWorld()
     world.read()
