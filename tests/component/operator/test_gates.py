@@ -209,6 +209,7 @@ def test_run_waits_for_workflow_then_project_then_image(
     [
         ({"parameters": {"tress": 5}}, "ParametersInvalid", "tress"),
         ({"parameters": {"trees": "many"}}, "ParametersInvalid", "trees"),
+        ({"parameters": {"trees": "日" * 20_000}}, "ParametersInvalid", "120013 bytes, at most"),
         ({"notebook": "analysis.ipyn"}, "NotebookNotFound", "did you mean analysis.ipynb?"),
         ({"notebook": "text.ipynb"}, "NotebookInvalid", "text.ipynb"),
         ({"runtime": "gpu"}, "RuntimeNotFound", "Project wine has no runtime gpu"),
@@ -265,6 +266,7 @@ def test_workflow_recovers_with_a_commit(bench: Bench, repository: Repository) -
         ({"resources": {"limits": {"memory": "plenty"}}}, "quantities must match"),
         ({"env": [{"name": "A", "value": 5}]}, "env"),
         ({"volumes": [{"name": "a", "colour": "red"}]}, "colour"),
+        ({"env": [{"name": "TERMINATION_LOG", "value": "/x"}]}, "spec.env[0]: TERMINATION_LOG is"),
     ],
 )
 def test_run_that_cannot_become_a_job_fails_with_the_field(
