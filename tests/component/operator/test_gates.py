@@ -12,6 +12,7 @@ from tests.providers.provider_servers import HttpGit, Repository, free_port
 
 from .api import Object, condition
 from .bench import Bench
+from .kubelet import SUCCEEDED
 from .objects import (
     built_project,
     inline_run,
@@ -281,6 +282,19 @@ def test_run_that_cannot_become_a_job_fails_with_the_field(
     assert bench.jobs(run="bad") == []
     bench.create(inline_run(bench.namespace, "good"))
     bench.complete("good")
+
+
+def test_what_is_made_of_a_run_that_has_started_has_no_effect(
+    bench: Bench, repository: Repository
+) -> None:
+    bench.create(project(bench.namespace, repository.url), inline_run(bench.namespace))
+    pod = bench.pod("first")
+    bench.kubelet.run(pod)
+    bench.await_reason("Run", "first", "Running")
+    unreadable = [{"name": "TERMINATION_LOG", "value": "/x"}]
+    bench.patch("Run", "first", env=unreadable, parameters={"trees": "many"})
+    bench.kubelet.finish(pod, SUCCEEDED)
+    bench.await_reason("Run", "first", "Succeeded")
 
 
 def test_ready_made_images_need_no_source(bench: Bench) -> None:
