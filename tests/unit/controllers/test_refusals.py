@@ -11,6 +11,13 @@ from labfunctions_operator.errors import ChildRefused, Denied, InvalidSpec
 from labfunctions_operator.reconcile.plan import Key, Plan
 
 
+class Archive:
+    """Has nothing to do."""
+
+    async def record_deleted(self, key: Key) -> None:
+        return None
+
+
 class Refused(Reconcilers):
     """Finds an object that cannot go on.
 
@@ -20,6 +27,7 @@ class Refused(Reconcilers):
 
     def __init__(self, kind: str, error: Exception) -> None:
         self._world: Any = {Key(kind, "team", "report"): make_object(kind, "report", {})}
+        self._archive: Any = Archive()
         self._clock = lambda: NOW
         self._error = error
         self.written: dict[str, Any] = {}
