@@ -1,6 +1,7 @@
 """Building the components from their Go modules into the cache."""
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -28,6 +29,13 @@ def executable(name: str) -> Path:
 def folder_of(component: Component) -> Path:
     """Return the folder that holds a component's executables, by version."""
     return cache_root() / "bin" / f"{component.name}-{component.version}"
+
+
+def source_of(component: Component) -> Path:
+    """Return the folder of a component's module, downloaded unless Go's cache has it."""
+    command = ["go", "mod", "download", "-json", component.module]
+    answer = run(command, cwd=component.folder, env={"GOFLAGS": "-mod=readonly", "GOWORK": "off"})
+    return Path(json.loads(answer)["Dir"])
 
 
 def ensure(names: Iterable[str]) -> None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dev.cluster.binaries import ensure, executable
-from dev.cluster.command import run
+from dev.cluster.binaries import ensure, executable, source_of
 from dev.cluster.controlplane import ControlPlane
 from dev.cluster.kubectl import Kubectl
 from dev.cluster.processes import Service, Supervisor
@@ -38,11 +37,8 @@ _INSTANCE_TYPE = {
 
 
 def source() -> Path:
-    """Return the folder of Karpenter's module, downloaded unless the module cache has it."""
-    component = components()[NAME]
-    command = ["go", "mod", "download", "-json", component.module]
-    env = {"GOFLAGS": "-mod=readonly", "GOWORK": "off"}
-    return Path(json.loads(run(command, cwd=component.folder, env=env))["Dir"])
+    """Return the folder of Karpenter's module."""
+    return source_of(components()[NAME])
 
 
 @contextmanager
