@@ -57,19 +57,23 @@ class Inquiry:
         )
         return (str(events[-1].get("message", "")) if events else None), events is None
 
-    def start_event(self, run: Key, pods: Sequence[Object]) -> PodEvent | None:
-        """Say how far the start of the last pod has come, if that takes long."""
+    def start_event(self, run: Key, pods: Sequence[Object]) -> tuple[PodEvent | None, bool]:
+        """Say how far the start of the last pod has come, if that takes long.
+
+        Returns:
+            The last Event that tells it, and whether that is still being asked.
+        """
         pod = _newest(pods)
         if self._age(pod) < SLOW_START or not starts_slowly(pod, NOTEBOOK):
-            return None
+            return None, False
         uid = pod["metadata"]["uid"]
         selector = f"involvedObject.uid={uid},involvedObject.kind=Pod"
         events = self._events.read(run, Question(run.namespace, selector), uid)
         telling = [e for e in events or () if e.get("reason") in _TELLING]
         if not telling:
-            return None
+            return None, events is None
         last = max(telling, key=lambda e: str(e.get("lastTimestamp") or e.get("eventTime")))
-        return PodEvent(reason=str(last["reason"]), message=str(last.get("message", "")))
+        return PodEvent(reason=str(last["reason"]), message=str(last.get("message", ""))), False
 
     async def node_is_silent(self, pods: Sequence[Object]) -> bool:
         """Say whether a pod that must end and has not is on a node that is gone or silent."""

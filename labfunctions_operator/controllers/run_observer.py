@@ -47,14 +47,16 @@ class RunObserver:
         if any(is_over(pod) for pod in seen.pods):
             seen = replace(seen, before=self._last_end(key, seen.pods[0]))
         if seen.pods:
+            event, is_asked = self._inquiry.start_event(key, seen.pods)
             return replace(
                 seen,
-                event=self._inquiry.start_event(key, seen.pods),
+                event=event,
+                asking=is_asked,
                 node_silent=await self._inquiry.node_is_silent(seen.pods),
             )
         if seen.jobs:
             refusal, is_asked = self._inquiry.refusal(key, seen.jobs)
-            return replace(seen, refusal=refusal, refusal_asked=is_asked)
+            return replace(seen, refusal=refusal, asking=is_asked)
         return seen
 
     def _last_end(self, key: Key, pod: Object) -> Phase | None:

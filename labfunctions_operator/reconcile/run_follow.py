@@ -44,11 +44,15 @@ def follow(run: Run, current: Current, seen: RunObserved, now: datetime) -> Plan
     if current.pod is None and seen.refusal:
         why = refused(seen.refusal)
     if why is not None:
-        has_run = current.rows[-1].start_time and not pod_condition(current.job, "Suspended")
-        # Of a pod that ran and is gone, the Job is about to tell the end.
-        is_unsure = current.pod is None and bool(seen.refusal_asked or has_run)
+        is_unsure = why.reason == "Starting" and (seen.asking or _just_ended(current))
         return _wait(run, current, why, now, phase="Starting", is_unsure=is_unsure)
     return _running(run, current, seen, now)
+
+
+def _just_ended(current: Current) -> bool:
+    """Whether a pod ran and is gone, of whose end the Job is about to tell."""
+    has_run = current.pod is None and current.rows[-1].start_time is not None
+    return has_run and not pod_condition(current.job or {}, "Suspended")
 
 
 def _wait(

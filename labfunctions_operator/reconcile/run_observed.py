@@ -30,13 +30,13 @@ class RunObserved:
         origin: The Run that this one repeats, if it does.
         hindrance: Why the Job of the next attempt could not be made just now.
         refusal: Why the Job gets no pod, in the words of who refuses it.
-        refusal_asked: Whether that is just being asked.
         jobs: Jobs with the names of its attempts, whoever owns them.
         pods: Pods of those Jobs.
         progress: The courier's last report.
         grant: What the next attempt's courier may do; None while none is due.
         source_pending: Whether the source is being read for the first time.
         event: How far the start of the last pod has come, where that was asked.
+        asking: Whether refusal or event are just being asked for.
         node_silent: Whether the last pod's node is gone, or does not report any more.
         before: How the Workflow's last Run before this one ended.
         outcomes: What became of messages about a Run that has ended, by their place in its status.
@@ -50,13 +50,13 @@ class RunObserved:
     origin: Run | InvalidSpec | None = None
     hindrance: Waiting | None = None
     refusal: str | None = None
-    refusal_asked: bool = False
     jobs: Sequence[Object] = field(default=())
     pods: Sequence[Object] = field(default=())
     progress: Progress | None = None
     grant: Grant | None = None
     source_pending: bool = False
     event: PodEvent | None = None
+    asking: bool = False
     node_silent: bool = False
     before: Phase | None = None
     outcomes: Mapping[int, Outcome] = field(default_factory=dict)

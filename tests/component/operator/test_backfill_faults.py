@@ -120,6 +120,7 @@ async def test_one_that_stalls_makes_no_run_that_came_and_went_meanwhile(
 async def test_beside_a_schedule_that_catches_up_no_tick_runs_twice(
     theatre: Theatre, client: MortalClient
 ) -> None:
+    theatre.store.ensure_bucket()
     await theatre.open(client)
     theatre.set(2.5)
     first, last = theatre.tick, theatre.tick + timedelta(minutes=2)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from objects import Object, at, make_object
+from objects import Object, at, make_object, make_pod
 from virtual_loop import play
 
 from labfunctions_operator.controllers.engine import Engine
@@ -15,6 +15,7 @@ from labfunctions_operator.controllers.inquiry import Inquiry
 from labfunctions_operator.errors import Transient
 from labfunctions_operator.kube.client import ListResult
 from labfunctions_operator.reconcile.plan import Key
+from labfunctions_operator.reconcile.pods import PodEvent
 
 QUOTA = "exceeded quota"
 RUN = Key("Run", "team", "first")
@@ -195,3 +196,24 @@ def test_a_run_is_not_delayed_by_hundreds_that_get_no_pod(namespaces: int) -> No
     assert len(delays) == 60
     assert max(delays) < 0.1
     assert max(server.lists.values()) <= 60 / FRESH
+
+
+def test_how_far_a_slow_start_has_come_is_asked_for_each_pod() -> None:
+    pod = make_pod(make_object("Job", "first", {}, labels={}), phase="Pending", created=-10)
+    about = {"uid": pod["metadata"]["uid"]}
+    text = 'Pulling image "x"'
+    server = Server()
+    server.events = [{"involvedObject": about, "reason": "Pulling", "message": text}]
+
+    async def story() -> None:
+        desk = Desk(server)
+        await asyncio.sleep(7)
+        assert desk.inquiry.start_event(RUN, [pod]) == (None, False), "it may still start soon"
+        await asyncio.sleep(1)
+        assert desk.inquiry.start_event(RUN, [pod]) == (None, True)
+        await asyncio.sleep(1)
+        assert desk.woken == [RUN]
+        assert desk.inquiry.start_event(RUN, [pod]) == (PodEvent("Pulling", text), False)
+        await desk.reader.close()
+
+    play(story())

@@ -56,7 +56,7 @@ class RunWorld(World):
         self.source_pending = False
         self.hindrance: Waiting | None = None
         self.refusal: str | None = None
-        self.refusal_asked = False
+        self.asking = False
         self.event: PodEvent | None = None
         self.node_silent = False
         self.progress: Progress | None = None
@@ -123,7 +123,7 @@ class RunWorld(World):
             node_silent=self.node_silent,
             hindrance=self.hindrance,
             refusal=self.refusal,
-            refusal_asked=self.refusal_asked,
+            asking=self.asking,
         )
 
     def decide(self) -> Plan:

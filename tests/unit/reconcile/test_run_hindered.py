@@ -78,14 +78,14 @@ def test_a_pod_that_is_refused_is_told_of_in_one_write() -> None:
     """While the API server is asked why there is none, nothing is said that may be wrong."""
     world = started(pendingTimeoutSeconds=600, workflowRef={"name": "report"})
     world.seconds = 5
-    world.refusal_asked = True
+    world.asking = True
     assert world.settle() == []
     assert world.decide().requeue_after == 5
-    world.refusal, world.refusal_asked = f'Error creating: pods "a" is forbidden: {QUOTA}', False
+    world.refusal, world.asking = f'Error creating: pods "a" is forbidden: {QUOTA}', False
     assert world.settle() == ["status"]
     assert world.condition == ("Unknown", "QuotaExceeded", QUOTA)
     assert world.decide().requeue_after == 30
-    world.refusal, world.refusal_asked = None, True
+    world.refusal, world.asking = None, True
     assert world.settle() == [], "after a restart it is asked anew"
     world.seconds = 600
     world.settle()

@@ -65,6 +65,20 @@ def test_a_volume_that_is_not_there_is_given_time() -> None:
     assert world.condition[:2] == ("False", "StartError")
 
 
+def test_what_events_say_of_a_start_is_kept_while_they_are_read_anew() -> None:
+    world = started()
+    world.event = PodEvent("Pulling", 'Pulling image "x"')
+    world.pods[JOB] = make_pod(world.jobs[JOB], phase="Pending")
+    world.seconds = 9
+    world.settle()
+    assert world.condition[1] == "Pulling"
+    world.event, world.asking = None, True
+    assert world.settle() == []
+    pod_cannot_pull(world, JOB)
+    world.settle()
+    assert world.condition[1] == "ImagePullFailed", "the pod itself says so"
+
+
 def on_a_node(world: RunWorld, seconds: float, **state: Any) -> None:
     condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": stamp(seconds)}
     world.pods[JOB] = make_pod(world.jobs[JOB], phase="Pending", conditions=[condition], **state)
