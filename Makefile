@@ -66,7 +66,7 @@ lint: setup ## Check format, style, types and layers
 test: lint test-unit test-servers test-component test-e2e ## Everything, in the order of cost
 
 test-unit: setup tools ## Pure tests: seconds
-	@$(PYTEST) tests/unit
+	@$(PYTEST) tests/unit -n 2
 
 test-servers: setup tools ## Chart, builder, runner, git and store, with the real programs and servers
 	@$(PYTEST) tests/chart tests/builder tests/runner tests/providers

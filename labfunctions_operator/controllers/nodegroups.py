@@ -16,6 +16,7 @@ from labfunctions_operator.errors import InvalidSpec, NotFound
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.resources import PODS
 from labfunctions_operator.reconcile.ahead import tick_ahead
+from labfunctions_operator.reconcile.attempt import job_has_ended
 from labfunctions_operator.reconcile.demand import NodeGroupObserved, Refusal, requests_of
 from labfunctions_operator.reconcile.execution import find_runtime
 from labfunctions_operator.reconcile.invalid import readable_group, refuse
@@ -174,7 +175,7 @@ class NodeGroups:
             return {} if not conditions else None
         job = max(jobs, key=lambda j: str(j["metadata"].get("creationTimestamp")))
         # One that Kueue holds back would not start on a node either.
-        if job["spec"].get("suspend") or (job.get("status") or {}).get("conditions"):
+        if job["spec"].get("suspend") or job_has_ended(job):
             return None
         spec: Object = job["spec"]["template"]["spec"]
         return spec

@@ -82,9 +82,13 @@ def _was_taken_back(pod: Object, job: Object) -> bool:
     """
     if QUEUE_LABEL not in job["metadata"].get("labels", {}):
         return False
+    return "deletionTimestamp" in pod["metadata"] and not job_has_ended(job)
+
+
+def job_has_ended(job: Object) -> bool:
+    """Whether a Job has ended, or is about to say so: no pod of it starts any more."""
     conditions = job.get("status", {}).get("conditions") or []
-    has_ended = any(c.get("type") in _ENDS and c.get("status") == "True" for c in conditions)
-    return "deletionTimestamp" in pod["metadata"] and not has_ended
+    return any(c.get("type") in _ENDS and c.get("status") == "True" for c in conditions)
 
 
 def _annotated(model: type[M], job: Object, annotation: str, known: M | None) -> M | None:

@@ -72,8 +72,9 @@ def project(**spec: Any) -> Object:
     return make_object("Project", "demo", {"source": {"git": {"url": "https://x/y"}}, **spec})
 
 
-def job(**spec: Any) -> Object:
-    return plain("Job", "first-1", {"template": {"spec": POD_SPEC}, **spec}, RUN_LABELS)
+def job(*conditions: Object, **spec: Any) -> Object:
+    body = {"template": {"spec": POD_SPEC}, **spec}
+    return plain("Job", "first-1", body, RUN_LABELS, conditions=list(conditions))
 
 
 def pod(node: str | None = None, phase: str = "Pending") -> Object:
@@ -128,6 +129,16 @@ async def observe(world: World) -> NodeGroupObserved:
             [run(nodeGroup="gpu"), job(), pod("n", "Succeeded")], [], id="a pod that has ended"
         ),
         pytest.param([run(nodeGroup="gpu"), job(suspend=True)], [], id="held back by Kueue"),
+        pytest.param(
+            [run(nodeGroup="gpu"), job({"type": "Suspended", "status": "False"})],
+            [{"cpu": "0.510"}],
+            id="let through by Kueue",
+        ),
+        pytest.param(
+            [run(nodeGroup="gpu"), job({"type": "Failed", "status": "True"})],
+            [],
+            id="a Job that has ended",
+        ),
         pytest.param([run(nodeGroup="cpu")], [], id="another group's"),
         pytest.param([run(), workflow()], [], id="no group's"),
         pytest.param(
