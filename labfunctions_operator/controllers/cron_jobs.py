@@ -11,12 +11,12 @@ from labfunctions_operator.controllers.world import Object, World
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.adoption import (
     as_attempt,
-    has_ended,
     is_left_behind,
     job_ref,
     ticking_workflow,
 )
 from labfunctions_operator.reconcile.cron_job import CronObserved
+from labfunctions_operator.reconcile.jobs import end_of
 from labfunctions_operator.reconcile.plan import Key, Ref
 from labfunctions_operator.reconcile.pods import is_over
 from labfunctions_operator.settings import Settings
@@ -82,7 +82,7 @@ class CronJobs:
 
     def _is_over(self, job: Object) -> bool:
         pods = self._pods(job["metadata"]["namespace"], job["metadata"]["name"])
-        return has_ended(job) or any(is_over(pod) for pod in pods)
+        return end_of(job) is not None or any(is_over(pod) for pod in pods)
 
     def _pods(self, namespace: str, job: str) -> list[Object]:
         return self._world.labelled("Pod", labels.JOB_NAME, job, namespace)

@@ -16,10 +16,10 @@ from labfunctions_operator.errors import InvalidSpec, NotFound
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.resources import PODS
 from labfunctions_operator.reconcile.ahead import tick_ahead
-from labfunctions_operator.reconcile.attempt import job_has_ended
 from labfunctions_operator.reconcile.demand import NodeGroupObserved, Refusal, requests_of
 from labfunctions_operator.reconcile.execution import find_runtime
 from labfunctions_operator.reconcile.invalid import readable_group, refuse
+from labfunctions_operator.reconcile.jobs import is_ending
 from labfunctions_operator.reconcile.nodegroup import reconcile_node_group, refuse_node_group
 from labfunctions_operator.reconcile.plan import Key, Plan, Ref
 from labfunctions_operator.reconcile.pods import is_over
@@ -175,7 +175,7 @@ class NodeGroups:
             return {} if not conditions else None
         job = max(jobs, key=lambda j: str(j["metadata"].get("creationTimestamp")))
         # One that Kueue holds back would not start on a node either.
-        if job["spec"].get("suspend") or job_has_ended(job):
+        if job["spec"].get("suspend") or is_ending(job):
             return None
         spec: Object = job["spec"]["template"]["spec"]
         return spec

@@ -21,6 +21,7 @@ from labfunctions_operator.kube.cache import Cache
 from labfunctions_operator.metrics import catalog
 from labfunctions_operator.metrics.catalog import COLLECTED, OTHER, Definition
 from labfunctions_operator.metrics.names import Names
+from labfunctions_operator.reconcile.jobs import end_of
 from labfunctions_operator.reconcile.plan import Key
 from labfunctions_operator.reconcile.retry import DISRUPTED, NEVER
 from labfunctions_operator.reconcile.story import EndedBuild, ended_builds, items
@@ -176,14 +177,7 @@ def _known(reason: Any) -> str:
 
 def _lasted(job: Object) -> float | None:
     """Return how long a build's Job took, in seconds."""
-    end = next(
-        (
-            condition.get("lastTransitionTime")
-            for condition in job.get("status", {}).get("conditions") or ()
-            if condition.get("type") in ("Complete", "Failed") and condition.get("status") == "True"
-        ),
-        None,
-    )
+    end = (end_of(job) or {}).get("lastTransitionTime")
     begin = job["metadata"].get("creationTimestamp")
     if not begin or not end:
         return None

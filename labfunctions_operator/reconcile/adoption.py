@@ -44,14 +44,6 @@ def is_left_behind(job: Object) -> bool:
     return _controller(job["metadata"]) is None
 
 
-def has_ended(job: Object) -> bool:
-    """Whether a Job says that it is over."""
-    conditions = (job.get("status") or {}).get("conditions") or ()
-    return any(
-        c.get("type") in ("Complete", "Failed") and c.get("status") == "True" for c in conditions
-    )
-
-
 def as_attempt(job: Object, run: Run, outputs: Outputs) -> Object:
     """Return a CronJob's Job as the one that the operator would have made for a Run."""
     meta = job["metadata"]

@@ -8,11 +8,11 @@ from labfunctions_operator.api import labels
 from labfunctions_operator.api.run import Attempt, Outputs, Run, Snapshot
 from labfunctions_operator.api.types import Model
 from labfunctions_operator.desired.run_job import NOTEBOOK, QUEUE_LABEL
+from labfunctions_operator.reconcile.jobs import is_ending
 from labfunctions_operator.reconcile.pods import PodEvent, image_by_digest
 from labfunctions_operator.reconcile.verdict import Verdict, notebook_started
 
 Object = Mapping[str, Any]
-_ENDS = ("FailureTarget", "Failed", "SuccessCriteriaMet", "Complete")
 M = TypeVar("M", bound=Model)
 
 
@@ -82,13 +82,7 @@ def _was_taken_back(pod: Object, job: Object) -> bool:
     """
     if QUEUE_LABEL not in job["metadata"].get("labels", {}):
         return False
-    return "deletionTimestamp" in pod["metadata"] and not job_has_ended(job)
-
-
-def job_has_ended(job: Object) -> bool:
-    """Whether a Job has ended, or is about to say so: no pod of it starts any more."""
-    conditions = job.get("status", {}).get("conditions") or []
-    return any(c.get("type") in _ENDS and c.get("status") == "True" for c in conditions)
+    return "deletionTimestamp" in pod["metadata"] and not is_ending(job)
 
 
 def _annotated(model: type[M], job: Object, annotation: str, known: M | None) -> M | None:

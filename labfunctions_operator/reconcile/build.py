@@ -7,6 +7,7 @@ from typing import Any
 
 from labfunctions_operator.api import labels
 from labfunctions_operator.desired.build_job import BUILD_CONTAINER, SOURCE_CONTAINER
+from labfunctions_operator.reconcile.jobs import end_of
 from labfunctions_operator.reconcile.pods import Object, container_state, waiting
 
 
@@ -48,14 +49,7 @@ def read_build(job: Object, pods: Sequence[Object]) -> BuildOutcome | None:
     if what is None:
         return None
     known = {"job": meta["name"], "uid": meta["uid"], **what}
-    end = next(
-        (
-            c
-            for c in job.get("status", {}).get("conditions", [])
-            if c.get("type") in ("Complete", "Failed") and c.get("status") == "True"
-        ),
-        None,
-    )
+    end = end_of(job)
     pod = next(
         (
             p

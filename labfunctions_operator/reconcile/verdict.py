@@ -12,6 +12,7 @@ from labfunctions_operator.api.run import Cell, ExceptionInfo, Failure, Progress
 from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.api.types import Model
 from labfunctions_operator.desired.run_job import COURIER, NOTEBOOK
+from labfunctions_operator.reconcile.jobs import end_of
 from labfunctions_operator.reconcile.pods import (
     Object,
     container_state,
@@ -130,20 +131,13 @@ def notebook_started(pod: Object | None) -> str | None:
 
 
 def _without_pod(job: Object | None) -> Verdict | None:
-    failed = next(
-        (
-            c
-            for c in (job or {}).get("status", {}).get("conditions", [])
-            if c.get("type") in ("Failed", "Complete") and c.get("status") == "True"
-        ),
-        None,
-    )
-    if failed is None:
+    end = end_of(job) if job else None
+    if end is None:
         return None
     return _failed(
         "Disrupted",
         "the pod is gone before its result was seen: deleted, or lost with its node",
-        finished=failed.get("lastTransitionTime"),
+        finished=end.get("lastTransitionTime"),
     )
 
 

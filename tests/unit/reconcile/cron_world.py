@@ -13,8 +13,8 @@ from workflow_world import WorkflowWorld
 from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.desired.names import SPEC_HASH, spec_hash
 from labfunctions_operator.desired.scheduled_run import scheduled_run_name
-from labfunctions_operator.reconcile.adoption import has_ended
 from labfunctions_operator.reconcile.cron_job import CronObserved
+from labfunctions_operator.reconcile.jobs import end_of
 from labfunctions_operator.reconcile.plan import Plan
 from labfunctions_operator.reconcile.scheduled_run import scheduled_run
 from labfunctions_operator.reconcile.timetable import timetable
@@ -44,7 +44,7 @@ class CronWorld(WorkflowWorld):
         cron = CronObserved(
             cron_job=self.cron_job,
             without_run=[job for job in jobs if "labfunctions.io/run" not in _labels(job)],
-            over=frozenset(job["metadata"]["name"] for job in jobs if has_ended(job)),
+            over=frozenset(job["metadata"]["name"] for job in jobs if end_of(job)),
             claim=CLAIM,
             settings=make_settings(),
         )
