@@ -23,8 +23,7 @@ def tick_ahead(
         is_made: Tells whether there is a Run of that name.
     """
     status = workflow.get("status") or {}
-    said = status.get("nextScheduleTime")
-    tick = parse_tick(said) if isinstance(said, str) else None
+    tick = parse_tick(status.get("nextScheduleTime"))
     if tick is None or is_made(scheduled_run_name(workflow["metadata"]["name"], tick)):
         return None
     ready = next((c for c in items(status, "conditions") if c.get("type") == "Ready"), {})

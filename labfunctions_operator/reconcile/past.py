@@ -147,12 +147,8 @@ def tick_key(run: Mapping[str, Any]) -> tuple[str, int] | None:
     """
     snapshot = _part(_part(run, "status"), "snapshot")
     workflow = _part(_part(run, "spec"), "workflowRef").get("name") or snapshot.get("workflow")
-    tick = tick_of(run) or _moment(snapshot.get("scheduledAt"))
+    tick = tick_of(run) or parse_tick(snapshot.get("scheduledAt"))
     return (str(workflow), minute_of(tick)) if tick and workflow else None
-
-
-def _moment(text: Any) -> datetime | None:
-    return parse_tick(text) if isinstance(text, str) else None
 
 
 def latest(runs: Iterable[PastRun | None]) -> PastRun | None:

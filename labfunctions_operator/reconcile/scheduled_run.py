@@ -98,10 +98,10 @@ def tick_of(run: Mapping[str, Any]) -> datetime | None:
     return parse_tick((run["metadata"].get("annotations") or {}).get(SCHEDULED_AT_ANNOTATION))
 
 
-def parse_tick(text: str | None) -> datetime | None:
+def parse_tick(text: object) -> datetime | None:
     """Read a time that anybody can have written, so that it may be anything."""
     try:
-        return parse_time(text).astimezone(UTC) if text else None
+        return parse_time(text).astimezone(UTC) if isinstance(text, str) else None
     except (ValueError, OverflowError):
         return None
 
