@@ -223,6 +223,11 @@ class NodeGroupSpec(Model):
 
     _check = field_validator("warm_ahead")(_a_duration)
 
+    @property
+    def devices(self) -> dict[str, str]:
+        """What devices each node is said to have, at least: a resource and its quantity."""
+        return {self.gpu.resource_name: str(self.gpu.count)} if self.gpu else {}
+
     @model_validator(mode="after")
     def _bounded(self) -> "NodeGroupSpec":
         if self.min > self.max:
@@ -304,3 +309,8 @@ class NodeGroup(Model):
     metadata: Metadata
     spec: NodeGroupSpec
     status: NodeGroupStatus = NodeGroupStatus()
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether its spec is another one than its status tells of."""
+        return self.metadata.generation != self.status.observed_generation

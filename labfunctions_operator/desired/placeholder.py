@@ -96,7 +96,6 @@ def _pod(group: NodeGroup, images: Sequence[str], settings: Settings) -> dict[st
     spec = group.spec
     capacity = spec.provider.capacity
     slot = dict(capacity.resources) if capacity else {}
-    gpus = {spec.gpu.resource_name: str(spec.gpu.count)} if spec.gpu else {}
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 0,
@@ -114,7 +113,10 @@ def _pod(group: NodeGroup, images: Sequence[str], settings: Settings) -> dict[st
             {
                 # The courier's image, which every Run needs as well.
                 **_container(HOLDER, settings.images.courier, ["sleep", "infinity"]),
-                "resources": {"requests": {**_TOKEN_REQUESTS, **slot, **gpus}, "limits": gpus},
+                "resources": {
+                    "requests": {**_TOKEN_REQUESTS, **slot, **spec.devices},
+                    "limits": spec.devices,
+                },
             },
             *(
                 _container(f"pull-{number}", image, [_NOTHING])

@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from labfunctions_operator.api import labels
-from labfunctions_operator.api.nodegroup import NodeGroupSpec
 from labfunctions_operator.api.quantity import parse_quantity
 from labfunctions_operator.api.times import parse_time
 from labfunctions_operator.reconcile.fitting import is_told, match
@@ -195,11 +194,6 @@ def offer(node: Object) -> dict[str, str]:
     """Return what of a node pods can ask for: CPU, memory and extended resources."""
     allocatable = node.get("status", {}).get("allocatable") or {}
     return {name: str(text) for name, text in sorted(allocatable.items()) if is_told(name)}
-
-
-def devices_of(spec: NodeGroupSpec) -> dict[str, str]:
-    """Return what devices each node of a group is said to have, at least."""
-    return {spec.gpu.resource_name: str(spec.gpu.count)} if spec.gpu else {}
 
 
 def coming_node(resources: Mapping[str, str], devices: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,6 @@ from labfunctions_operator.reconcile.demand import (
     NodeGroupObserved,
     coming_node,
     demand_of,
-    devices_of,
 )
 from labfunctions_operator.reconcile.nodegroup_status import (
     disabled_status,
@@ -47,12 +46,11 @@ def reconcile_node_group(
     if not settings.autoscaling.enabled:
         return NodeGroupPlan(plan=Plan(status=disabled_status(group, now).wire()))
     ahead = group.spec.warm_ahead
-    # Whoever gives a group other machines says so by an edit.
-    is_edited = group.metadata.generation != group.status.observed_generation
     demand = demand_of(
         seen,
-        known={} if is_edited else group.status.node_resources,
-        devices=devices_of(group.spec),
+        # Whoever gives a group other machines says so by an edit.
+        known={} if group.is_edited else group.status.node_resources,
+        devices=group.spec.devices,
         ahead=parse_duration(ahead) if ahead else None,
         held=held_nodes(seen.nodes, now),
         now=now,
@@ -100,7 +98,7 @@ def refuse_node_group(
     status = {name: value for name, value in status.items() if name not in records}
     status |= {name: record.wire() for name, record in records.items() if record}
     plan = Plan(status=status, requeue_after=_seconds_to_first([_raise_ends(wanted, now)], now))
-    coming = coming_node(group.status.node_resources, devices_of(group.spec))
+    coming = coming_node(group.status.node_resources, group.spec.devices)
     return NodeGroupPlan(plan=plan, bounds=_bounds(group, wanted, coming))
 
 

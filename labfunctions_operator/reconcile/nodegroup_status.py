@@ -81,7 +81,7 @@ def _bounds(
     if pool and pool.settled and not wanted.may_write:
         return pool.settled
     status = group.status
-    is_said = status.observed_generation == group.metadata.generation
+    is_said = not group.is_edited
     if pool and not pool.settled and is_said and status.min is not None and status.max is not None:
         return Raise(min=status.min, max=status.max)
     return wanted.wanted or Raise(min=decided.size.floor.min, max=group.spec.max)

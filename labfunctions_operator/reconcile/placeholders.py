@@ -46,8 +46,7 @@ def room_wanted(group: NodeGroup, desired: int, busy: int, pending: int) -> int:
 
 def failures_of(group: NodeGroup, existing: Sequence[Object], now: datetime) -> Failures | None:
     """Return how often place-holders failed in a row: all that one look finds count as once."""
-    is_edited = group.metadata.generation != group.status.observed_generation
-    before = None if is_edited else group.status.placeholder_failures
+    before = None if group.is_edited else group.status.placeholder_failures
     over = sorted(_over(existing), key=_name)
     if over:
         count = before.count + 1 if before else 1
@@ -74,7 +73,7 @@ def retry_at(failures: Failures) -> datetime:
 def are_missing(group: NodeGroup, load: Load, existing: Sequence[Object]) -> bool:
     """Whether place-holders are gone though nothing has changed that would explain it."""
     status = group.status
-    if status.desired is None or group.metadata.generation != status.observed_generation:
+    if status.desired is None or group.is_edited:
         return False
     before = room_wanted(group, status.desired, status.busy or 0, status.pending_runs or 0)
     room = room_wanted(group, status.desired, load.busy, load.pending)
