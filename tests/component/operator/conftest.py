@@ -220,6 +220,12 @@ def bench(
 
 
 @pytest.fixture(scope="module")
+def sizing_env() -> dict[str, str]:
+    """What else the environment of an operator that sizes groups has; a module may say more."""
+    return {}
+
+
+@pytest.fixture(scope="module")
 def _sizing_operator(
     _operator: OperatorProcess,
     control_plane: ControlPlane,
@@ -227,9 +233,11 @@ def _sizing_operator(
     store: S3Server,
     inbox_server: Inbox,
     tmp_path_factory: pytest.TempPathFactory,
+    *,
+    sizing_env: dict[str, str],
 ) -> Iterator[OperatorProcess]:
     config = sizing_config(tmp_path_factory.mktemp("sizing-operator"), store, inbox_server)
-    with sizing_operator(_operator, control_plane, kubectl, config) as operator:
+    with sizing_operator(_operator, control_plane, kubectl, config, **sizing_env) as operator:
         yield operator
 
 

@@ -7,7 +7,6 @@ from itertools import count
 
 import pytest
 
-from dev.cluster.controlplane import ControlPlane
 from dev.cluster.kubectl import Kubectl
 from tests.providers.aws_servers import CREDENTIALS, REGION, Account, Front, serve_moto
 from tests.providers.provider_servers import Repository, S3Server
@@ -16,9 +15,7 @@ from ..test_cluster_api import CAPACITY, KINDS, MACHINE_CRD, MAX, MIN
 from .api import condition, until
 from .autoscaler import Autoscaler
 from .bench import Bench
-from .inbox import Inbox
-from .process import OperatorProcess
-from .sizing import Pool, sizing_config, sizing_operator, watched_pool
+from .sizing import Pool, watched_pool
 
 DESCRIBE = "DescribeAutoScalingGroups"
 UPDATE = "UpdateAutoScalingGroup"
@@ -53,21 +50,10 @@ def front(_front: Front) -> Iterator[Front]:
 
 
 @pytest.fixture(scope="module")
-def _sizing_operator(
-    _operator: OperatorProcess,
-    _front: Front,
-    control_plane: ControlPlane,
-    kubectl: Kubectl,
-    store: S3Server,
-    inbox_server: Inbox,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[OperatorProcess]:
-    env = {**CREDENTIALS, "AWS_ENDPOINT_URL": _front.url}
+def sizing_env(_front: Front, store: S3Server) -> dict[str, str]:
     # Of the store, which has keys of its own.
-    env["AWS_ENDPOINT_URL_S3"] = store.url
-    config = sizing_config(tmp_path_factory.mktemp("sizing-operator"), store, inbox_server)
-    with sizing_operator(_operator, control_plane, kubectl, config, **env) as operator:
-        yield operator
+    own = {"AWS_ENDPOINT_URL_S3": store.url}
+    return {**CREDENTIALS, "AWS_ENDPOINT_URL": _front.url, **own}
 
 
 @pytest.fixture

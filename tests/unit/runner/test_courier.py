@@ -5,11 +5,12 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import serving
 
 from labfunctions_operator.runner import config, page, progress, transfer
 from labfunctions_operator.runner import courier as module
@@ -77,13 +78,8 @@ def store() -> Iterator[Store]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        made.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(Handler) as made.url:
         yield made
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,14 @@
 """What a courier reports, to a real HTTP server that an operator is behind, or nobody."""
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import serving
 
 from labfunctions_operator.runner import progress
 from labfunctions_operator.runner.runner import write_atomically
@@ -56,13 +56,8 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        made.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(Handler) as made.url:
         yield made
-        server.shutdown()
-        thread.join()
 
 
 def test_a_change_is_reported_at_once_and_then_not_too_often(operator: Operator) -> None:
