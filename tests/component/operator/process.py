@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,8 @@ class Footprint:
     def __init__(self, log: Path) -> None:
         self._log = log
         self._start = log.stat().st_size if log.exists() else 0
+        # A request is logged after its effect is seen, so the place in the log is not enough.
+        self._since = datetime.now(UTC)
 
     def requests(self) -> list[Request]:
         # The log is written once the response is out.
@@ -220,7 +223,12 @@ class Footprint:
         with self._log.open() as log:
             log.seek(self._start)
             entries = [json.loads(line) for line in log if USER in line and line.endswith("\n")]
-        return [_request(e) for e in entries if e["user"]["username"] == USER]
+        return [
+            _request(e)
+            for e in entries
+            if e["user"]["username"] == USER
+            and datetime.fromisoformat(e["requestReceivedTimestamp"]) >= self._since
+        ]
 
     def writes(self, namespace: str) -> list[str]:
         """Return the writes to a namespace as `verb resource[/subresource]`, oldest first."""
