@@ -73,7 +73,12 @@ class Inquiry:
         if not telling:
             return None, events is None
         last = max(telling, key=lambda e: str(e.get("lastTimestamp") or e.get("eventTime")))
-        return PodEvent(reason=str(last["reason"]), message=str(last.get("message", ""))), False
+        event = PodEvent(
+            reason=str(last["reason"]),
+            message=str(last.get("message", "")),
+            failing_since=_failing_since(pod, events or ()),
+        )
+        return event, False
 
     async def node_is_silent(self, pods: Sequence[Object]) -> bool:
         """Say whether a pod that must end and has not is on a node that is gone or silent."""
@@ -93,6 +98,16 @@ class Inquiry:
 
     def _age(self, obj: Object) -> timedelta:
         return self._clock() - parse_time(obj["metadata"]["creationTimestamp"])
+
+
+def _failing_since(pod: Object, events: Sequence[Object]) -> str | None:
+    """Say when a start was first said to fail, once the pod had its node."""
+    placed = pod_condition(pod, "PodScheduled").get("lastTransitionTime")
+    warned = [
+        e.get("firstTimestamp") or e.get("eventTime") for e in events if e.get("type") == "Warning"
+    ]
+    times = [t for t in warned if t and placed and parse_time(t) >= parse_time(placed)]
+    return min(times, key=parse_time, default=None)
 
 
 def _newest(objects: Sequence[Object]) -> Object:

@@ -37,10 +37,15 @@ class Waiting:
 
 
 class PodEvent(NamedTuple):
-    """The latest of a pod's Events that tell how far its start has come."""
+    """The latest of a pod's Events that tell how far its start has come.
+
+    Attributes:
+        failing_since: When a start on its node was first said to fail (RFC 3339).
+    """
 
     reason: str
     message: str
+    failing_since: str | None = None
 
 
 def waiting(pod: Object | None, container: str, event: PodEvent | None = None) -> Waiting | None:

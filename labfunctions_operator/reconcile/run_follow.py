@@ -39,13 +39,12 @@ def follow(run: Run, current: Current, seen: RunObserved, now: datetime) -> Plan
     if current.job["spec"].get("suspend"):
         queue = current.snapshot.queue_name if current.snapshot else None
         queued = Waiting(reason="Queued", message=f"waiting in queue {queue}")
-        return _wait(run, current, queued, now, phase="Queued")
+        return _wait(run, current, seen, queued, now, phase="Queued")
     why = waiting(current.pod, NOTEBOOK, current.event)
     if current.pod is None and seen.refusal:
         why = refused(seen.refusal)
     if why is not None:
-        is_unsure = why.reason == "Starting" and (seen.asking or _just_ended(current))
-        return _wait(run, current, why, now, phase="Starting", is_unsure=is_unsure)
+        return _wait(run, current, seen, why, now, phase="Starting")
     return _running(run, current, seen, now)
 
 
@@ -58,13 +57,13 @@ def _just_ended(current: Current) -> bool:
 def _wait(
     run: Run,
     current: Current,
+    seen: RunObserved,
     why: Waiting,
     now: datetime,
     *,
     phase: Phase,
-    is_unsure: bool = False,
 ) -> Plan:
-    """Say why an attempt waits, unless it is unsure; stop one that has waited too long."""
+    """Say why an attempt waits, unless that is unsure; stop one that has waited too long."""
     assert current.job is not None
     created = current.job["metadata"].get("creationTimestamp") or rfc3339(now)
     limit = current.snapshot.pending_timeout_seconds if current.snapshot else None
@@ -73,7 +72,7 @@ def _wait(
         return stop(
             run, current, "PendingTimedOut", f"not started after {limit} s: {why.message}", now
         )
-    patience = patience_left(why, current.pod, now)
+    patience = None if seen.asking else patience_left(why, current, now)
     if patience is not None and patience <= 0:
         return stop(run, current, why.reason, why.message, now)
     young = parse_time(created) + START_GRACE - now
@@ -81,7 +80,7 @@ def _wait(
         return Plan(requeue_after=young.total_seconds())
     waits = (left, patience, look_again(why, current))
     again = min((t for t in waits if t is not None), default=None)
-    if is_unsure:
+    if why.reason == "Starting" and (seen.asking or _just_ended(current)):
         return Plan(requeue_after=again)
     message = why.message
     old = find_condition(run.status.conditions, SUCCEEDED_CONDITION)

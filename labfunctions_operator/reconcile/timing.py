@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from labfunctions_operator.api.run import Progress, Run
 from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.reconcile.attempt import Current
-from labfunctions_operator.reconcile.pods import Object, Waiting, is_over, pod_condition
+from labfunctions_operator.reconcile.pods import Waiting, is_over, pod_condition
 from labfunctions_operator.reconcile.verdict import lost_in
 
 # A pod that starts in this time goes from nothing to Running in one write.
@@ -40,15 +40,18 @@ def pending_since(run: Run, current: Current) -> str | None:
     return suspended.get("lastTransitionTime") if is_told else None
 
 
-def patience_left(why: Waiting, pod: Object | None, now: datetime) -> float | None:
+def patience_left(why: Waiting, current: Current, now: datetime) -> float | None:
     """Return the seconds that a pod is still given for a start that fails; None is for ever.
 
-    They count from its place on a node: before, nothing of the start was tried.
+    They count from the first failure, as pulling a large image may take longer than that; where no
+    Event tells of it, from its place on a node.
     """
+    pod = current.pod
     if pod is None or why.reason not in ("ImagePullFailed", "StartError"):
         return None
+    failing = current.event.failing_since if current.event else None
     placed = pod_condition(pod, "PodScheduled").get("lastTransitionTime")
-    since = placed or pod["metadata"].get("creationTimestamp") or rfc3339(now)
+    since = failing or placed or pod["metadata"].get("creationTimestamp") or rfc3339(now)
     return (parse_time(since) + START_PATIENCE - now).total_seconds()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from objects import Object, at, make_object, make_pod
+from objects import Object, at, make_object, make_pod, stamp
 from virtual_loop import play
 
 from labfunctions_operator.controllers.engine import Engine
@@ -214,6 +214,34 @@ def test_how_far_a_slow_start_has_come_is_asked_for_each_pod() -> None:
         await asyncio.sleep(1)
         assert desk.woken == [RUN]
         assert desk.inquiry.start_event(RUN, [pod]) == (PodEvent("Pulling", text), False)
+        await desk.reader.close()
+
+    play(story())
+
+
+def test_a_start_fails_since_the_first_warning_that_is_about_its_node() -> None:
+    placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": stamp(-400)}
+    job = make_object("Job", "first", {}, labels={})
+    pod = make_pod(job, phase="Pending", created=-500, conditions=[placed])
+    server = Server()
+
+    def happens(reason: str, first: float, last: float, type: str) -> None:
+        about = {"uid": pod["metadata"]["uid"]}
+        times = {"firstTimestamp": stamp(first), "lastTimestamp": stamp(last)}
+        event = {"involvedObject": about, "reason": reason, "message": reason, "type": type}
+        server.events.append({**event, **times})
+
+    happens("FailedScheduling", -480, -450, "Warning")
+    happens("Pulling", -399, -10, "Normal")
+    happens("BackOff", -29, -5, "Warning")
+    happens("Failed", -30, -6, "Warning")
+
+    async def story() -> None:
+        desk = Desk(server)
+        assert desk.inquiry.start_event(RUN, [pod]) == (None, True)
+        await asyncio.sleep(1)
+        known = (PodEvent("Pulling", "Pulling", failing_since=stamp(-30)), False)
+        assert desk.inquiry.start_event(RUN, [pod]) == known
         await desk.reader.close()
 
     play(story())

@@ -93,3 +93,21 @@ def test_the_wait_for_a_node_takes_nothing_from_the_time_for_the_start() -> None
     world.seconds = 1190 + PATIENCE
     world.settle()
     assert world.condition[:2] == ("False", "ImagePullFailed")
+
+
+def test_a_pull_that_takes_longer_is_tried_again_when_it_fails() -> None:
+    world = started()
+    failed = PATIENCE + 60
+    world.event = PodEvent("Pulling", 'Pulling image "x"', failing_since=stamp(failed))
+    on_a_node(world, 1, notebook=held("ErrImagePull", "connection reset"))
+    world.seconds = failed + PATIENCE - 1
+    world.settle()
+    assert world.condition[:2] == ("Unknown", "ImagePullFailed")
+    world.event, world.asking = None, True
+    world.seconds = failed + PATIENCE
+    world.settle()
+    assert not world.run.is_finished, "since when it fails is still being asked"
+    assert world.decide().requeue_after == 10
+    world.event, world.asking = PodEvent("Pulling", "", failing_since=stamp(failed)), False
+    world.settle()
+    assert world.condition[:2] == ("False", "ImagePullFailed")
