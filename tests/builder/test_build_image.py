@@ -205,5 +205,5 @@ def test_sigterm_stops_the_build(
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 1
 
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 30
     assert "stopped" in json.loads((tmp_path / "log").read_text())["error"]

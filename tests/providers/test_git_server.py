@@ -9,8 +9,6 @@ from dev.gitserver.push import PushError, push
 from labfunctions_operator.providers.git import GitCredentials, read_source, resolve_ref
 from tests.providers.provider_servers import HttpGit, run_git
 
-pytestmark = pytest.mark.timeout(20)
-
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

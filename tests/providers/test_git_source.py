@@ -22,8 +22,6 @@ from tests.providers.provider_servers import (
     run_git,
 )
 
-pytestmark = pytest.mark.timeout(20)
-
 
 def notebook(parameters: str = "n: int = 3  # how many\n", **metadata: Any) -> str:
     cell = {

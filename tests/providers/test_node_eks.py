@@ -14,8 +14,6 @@ from labfunctions_operator.providers.nodes.hints import HINTS, asg_tags
 from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, NodeTemplate
 from tests.providers.aws_servers import REGION, Account, Front
 
-pytestmark = pytest.mark.timeout(40)
-
 UNTIL = "2026-11-25T09:00:00Z"
 RAISED = "labfunctions.io/raised-until"
 HINT = "k8s.io/cluster-autoscaler/node-template"

@@ -14,8 +14,6 @@ from labfunctions_operator.providers.nodes.asg import AutoScalingGroup
 from labfunctions_operator.reconcile.nodes import Bounds
 from tests.providers.aws_servers import REGION, Account, Front
 
-pytestmark = pytest.mark.timeout(40)
-
 DESCRIBE = "DescribeAutoScalingGroups"
 _numbers = count(1)
 

@@ -17,8 +17,6 @@ from labfunctions_operator.reconcile.past import Past, minute_of
 from labfunctions_operator.reconcile.plan import Key, Problem
 from tests.providers.provider_servers import S3Server
 
-pytestmark = pytest.mark.timeout(60)
-
 KEY = Key("Backfill", "team", "again")
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 TICKS = tuple(FIRST + timedelta(hours=n) for n in range(4))

@@ -12,8 +12,6 @@ from labfunctions_operator.errors import Transient
 from labfunctions_operator.providers.store import Store
 from tests.providers.provider_servers import S3Server
 
-pytestmark = pytest.mark.timeout(60)
-
 UID = "12345678-0000-0000-0000-000000000000"
 
 

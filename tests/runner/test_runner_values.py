@@ -5,12 +5,10 @@ import signal
 import subprocess
 from pathlib import Path
 
-import pytest
 from pod import Pod, code
 
 from labfunctions_operator.runner import courier
 
-pytestmark = pytest.mark.timeout(60)
 TOKEN = "hunter<2>&'friends/12"
 INNER = "of-a-secret-named-whole"
 TABLE = """\

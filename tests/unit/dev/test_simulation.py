@@ -5,7 +5,6 @@ import pytest
 from dev.simulation.days import DAY, MAX_NODES, POLICIES, Day, arrivals, simulate
 
 # Thousands of decisions, on a machine that may have other things to do.
-pytestmark = pytest.mark.timeout(60)
 
 MORNING = 10 * 3600
 RUNS = [(at, seconds) for at, seconds in arrivals(1) if at < MORNING - 3600]

@@ -212,7 +212,6 @@ def test_ticks_where_clocks_change(
     assert ticks(table(schedule=schedule, timeZone=zone), start, end) == expected
 
 
-@pytest.mark.timeout(30)
 def test_the_zones_of_the_image_are_those_of_the_locked_package() -> None:
     """Another process, as the folders of the system are looked up when Python starts."""
     assert 'PYTHONTZPATH=""' in (ROOT / "images" / "operator" / "Dockerfile").read_text()
@@ -555,7 +554,6 @@ YEAR_LONG = [
 ]
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize("zone", ZONES)
 def test_the_ticks_of_a_year_are_those_of_a_clock_on_the_wall(zone: str) -> None:
     end = YEAR + 366 * DAY
