@@ -8,6 +8,7 @@ from labfunctions_operator.api.run import FINAL_PHASES
 from labfunctions_operator.kube.cache import Cache, Indexer
 from labfunctions_operator.reconcile.adoption import ticking_workflow
 from labfunctions_operator.reconcile.past import tick_key
+from labfunctions_operator.reconcile.raw import workflow_of
 from labfunctions_operator.reconcile.scheduled_run import scheduling_workflow
 
 Object = Mapping[str, Any]
@@ -107,9 +108,8 @@ def _live(obj: Object) -> bool:
 def _ended(obj: Object) -> Iterable[str]:
     if _live(obj):
         return []
-    # A repeat of another Run names no Workflow itself.
-    workflow = (obj["status"].get("snapshot") or {}).get("workflow")
-    return [workflow] if workflow else named(obj, "workflowRef")
+    workflow = workflow_of(obj)
+    return [workflow] if workflow else []
 
 
 def _schedule(obj: Object) -> Iterable[str]:

@@ -23,6 +23,7 @@ from labfunctions_operator.metrics.catalog import COLLECTED, OTHER, Definition
 from labfunctions_operator.metrics.names import Names
 from labfunctions_operator.reconcile.jobs import end_of
 from labfunctions_operator.reconcile.plan import Key
+from labfunctions_operator.reconcile.raw import part, workflow_of
 from labfunctions_operator.reconcile.retry import DISRUPTED, NEVER
 from labfunctions_operator.reconcile.story import EndedBuild, ended_builds, items
 from labfunctions_operator.reconcile.verdict import SUCCEEDED
@@ -77,11 +78,11 @@ class Metrics:
 
     def status_written(self, before: Object, after: Object) -> None:
         """Count what a write of ours has changed in the status of an object."""
-        old, new = mapping(before.get("status")), mapping(after.get("status"))
+        old, new = part(before, "status"), part(after, "status")
         namespace = after["metadata"].get("namespace", "")
         self._namespaces.add(namespace)
         if after["kind"] == "Run":
-            workflow = self.workflows.label(namespace, workflow_of(after))
+            workflow = self.workflows.label(namespace, workflow_of(after) or "")
             self._run_changed(old, new, namespace, workflow)
         elif after["kind"] == "Project":
             for build in ended_builds(old, new):
@@ -157,18 +158,6 @@ class Metrics:
         for definition, metric in self._made.items():
             if label in definition.labels:
                 metric.remove_by_labels(values)
-
-
-def workflow_of(run: Object) -> str:
-    """Return the name of the Workflow that a stored Run is of; empty where there is none."""
-    snapshot = mapping(mapping(run.get("status")).get("snapshot"))
-    ref = mapping(mapping(run.get("spec")).get("workflowRef"))
-    return str(snapshot.get("workflow") or ref.get("name") or "")
-
-
-def mapping(value: Any) -> Object:
-    """Return a mapping as it is, and an empty one for anything else."""
-    return value if isinstance(value, Mapping) else {}
 
 
 def _known(reason: Any) -> str:

@@ -19,7 +19,8 @@ from labfunctions_operator.kube.cache import Cache
 from labfunctions_operator.metrics import catalog
 from labfunctions_operator.metrics.catalog import OTHER, Definition
 from labfunctions_operator.metrics.names import Names
-from labfunctions_operator.metrics.recorder import FAILED, mapping, workflow_of
+from labfunctions_operator.metrics.recorder import FAILED
+from labfunctions_operator.reconcile.raw import part, workflow_of
 from labfunctions_operator.reconcile.story import items
 from labfunctions_operator.reconcile.verdict import SUCCEEDED
 
@@ -84,12 +85,12 @@ class StateCollector(Collector):
         counts: Counter[tuple[str, ...]] = Counter()
         since: dict[tuple[str, ...], float] = {}
         for run in runs:
-            phase = mapping(run.get("status")).get("phase") or "Pending"
+            phase = part(run, "status").get("phase") or "Pending"
             if phase in FINAL_PHASES:
                 continue
             namespace = run["metadata"].get("namespace", "")
             group = self._node_group(run)
-            workflow = self._workflows.label(namespace, workflow_of(run))
+            workflow = self._workflows.label(namespace, workflow_of(run) or "")
             known = phase if phase in LIVE_PHASES else OTHER
             counts[namespace, workflow, group, known] += 1
             created = _seconds(run["metadata"].get("creationTimestamp"))
@@ -100,8 +101,8 @@ class StateCollector(Collector):
         yield _family(catalog.RUNS_WAITING_SINCE, since)
 
     def _node_group(self, run: Object) -> str:
-        snapshot = mapping(mapping(run.get("status")).get("snapshot"))
-        name = snapshot.get("nodeGroup") or mapping(run.get("spec")).get("nodeGroup")
+        snapshot = part(run, "status", "snapshot")
+        name = snapshot.get("nodeGroup") or part(run, "spec").get("nodeGroup")
         groups = self._caches.get("NodeGroup")
         if groups is None or not name:
             return ""
@@ -117,9 +118,9 @@ class StateCollector(Collector):
             if (ended := _seconds(status.get("lastFailedTime"))) is not None:
                 last[workflow] = max(last.get(workflow, (0.0, False)), (ended, True))
         for run in runs:
-            status = mapping(run.get("status"))
+            status = part(run, "status")
             ended = _seconds(status.get("completionTime"))
-            workflow = (run["metadata"].get("namespace", ""), workflow_of(run))
+            workflow = (run["metadata"].get("namespace", ""), workflow_of(run) or "")
             if ended is None or status.get("phase") not in (SUCCEEDED, FAILED):
                 continue
             if self._caches["Workflow"].get(*workflow) is None:
@@ -161,7 +162,7 @@ class StateCollector(Collector):
 
     def _is_held_back(self, workflow: tuple[str, str], status: Object) -> bool:
         """Whether a CronJob makes no Job because the one before is live: it is not late then."""
-        spec = mapping((self._caches["Workflow"].get(*workflow) or {}).get("spec"))
+        spec = part(self._caches["Workflow"].get(*workflow), "spec")
         policy = (spec.get("scheduler"), spec.get("concurrencyPolicy"))
         return policy == ("CronJob", "Forbid") and bool(status.get("active"))
 
@@ -200,7 +201,7 @@ class StateCollector(Collector):
         cache = self._caches.get(kind)
         for obj in cache.objects() if cache else ():
             metadata = obj["metadata"]
-            yield (metadata.get("namespace", ""), metadata["name"]), mapping(obj.get("status"))
+            yield (metadata.get("namespace", ""), metadata["name"]), part(obj, "status")
 
 
 def _together(

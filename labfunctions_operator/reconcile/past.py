@@ -12,6 +12,7 @@ from labfunctions_operator.api.times import parse_time
 from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.errors import InvalidSpec
 from labfunctions_operator.reconcile.ledger import FAILED
+from labfunctions_operator.reconcile.raw import part, workflow_of
 from labfunctions_operator.reconcile.scheduled_run import parse_tick, tick_of
 from labfunctions_operator.reconcile.timetable import Timetable, timetable, timetable_of_range
 
@@ -130,25 +131,16 @@ def find_records(paths: Iterable[str], ticks: tuple[datetime, ...]) -> dict[str,
 
 def read_run(obj: Any) -> PastRun:
     """Read a stored Run or a record; a record may be anything."""
-    metadata, status = _part(obj, "metadata"), _part(obj, "status")
+    metadata, status = part(obj, "metadata"), part(obj, "status")
     created, phase = metadata.get("creationTimestamp"), status.get("phase")
     return PastRun(created=str(created or ""), phase=phase if isinstance(phase, str) else None)
 
 
-def _part(obj: Any, name: str) -> Mapping[str, Any]:
-    part = obj.get(name) if isinstance(obj, Mapping) else None
-    return part if isinstance(part, Mapping) else {}
-
-
 def tick_key(run: Mapping[str, Any]) -> tuple[str, int] | None:
-    """Return the Workflow and the Unix minute that a stored Run was made for.
-
-    One that repeats another by spec.from says so once it has taken over what that has run.
-    """
-    snapshot = _part(_part(run, "status"), "snapshot")
-    workflow = _part(_part(run, "spec"), "workflowRef").get("name") or snapshot.get("workflow")
-    tick = tick_of(run) or parse_tick(snapshot.get("scheduledAt"))
-    return (str(workflow), minute_of(tick)) if tick and workflow else None
+    """Return the Workflow and the Unix minute that a stored Run was made for."""
+    workflow = workflow_of(run)
+    tick = tick_of(run) or parse_tick(part(run, "status", "snapshot").get("scheduledAt"))
+    return (workflow, minute_of(tick)) if tick and workflow else None
 
 
 def latest(runs: Iterable[PastRun | None]) -> PastRun | None:
