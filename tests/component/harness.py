@@ -94,7 +94,7 @@ def owned(manifest: Object, owner: Object) -> Object:
     return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [reference]}}
 
 
-async def until(condition: Callable[[], Any], what: str, *, seconds: float = 30) -> None:
+async def until(condition: Callable[[], Any], what: str, *, seconds: float = 60) -> None:
     """Wait for a condition, or fail with what it was."""
     try:
         async with asyncio.timeout(seconds):

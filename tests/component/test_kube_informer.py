@@ -135,7 +135,7 @@ async def test_informer_lists_anew_when_the_server_forgot_and_drops_what_was_del
         # A new server knows no event that is older than itself.
         await asyncio.to_thread(control_plane.restart_apiserver)
         proxy.restore()
-        await until(lambda: follower.names() == {"c", "d"}, "the gap is closed", seconds=30)
+        await until(lambda: follower.names() == {"c", "d"}, "the gap is closed")
         assert follower.lists == 2
         assert sorted(follower.changes) == ["a", "a", "b", "b", "c", "d"]
 
@@ -148,7 +148,7 @@ async def test_informer_outlives_a_restart_of_the_server(
         await asyncio.to_thread(control_plane.restart_apiserver)
         await client.apply(probe(namespace, "b"))
         await remove(client, namespace, "a")
-        await until(lambda: follower.names() == {"b"}, "the informer is back", seconds=40)
+        await until(lambda: follower.names() == {"b"}, "the informer is back")
 
 
 async def test_informer_leaves_a_connection_that_fell_silent(

@@ -39,7 +39,7 @@ class ApiError(Exception):
         self.code = code
 
 
-def until(look: Callable[[], T | None], what: str, *, seconds: float = 30) -> T:
+def until(look: Callable[[], T | None], what: str, *, seconds: float = 60) -> T:
     """Call `look` until it returns something true, and return that."""
     deadline = time.monotonic() + seconds
     while True:

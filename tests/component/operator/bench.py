@@ -53,7 +53,7 @@ class Bench:
         return self.kubelet.pod(self.namespace, project=project, runtime="default", **options)
 
     def await_reason(
-        self, kind: str, name: str, reason: str, *, type: str = "", seconds: float = 30
+        self, kind: str, name: str, reason: str, *, type: str = "", seconds: float = 60
     ) -> Object:
         """Wait for the summary of an object, or another condition, to give a reason."""
         type = type or _summary(kind)

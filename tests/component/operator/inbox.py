@@ -91,7 +91,7 @@ class Inbox:
     def to(self, path: str) -> list[Letter]:
         return [letter for letter in self.letters if letter.path == f"/{path}"]
 
-    def receive(self, path: str, count: int = 1, seconds: float = 20) -> list[Letter]:
+    def receive(self, path: str, count: int = 1, seconds: float = 60) -> list[Letter]:
         """Wait until so many requests to a path have come."""
 
         def enough() -> list[Letter] | None:

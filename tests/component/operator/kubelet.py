@@ -50,14 +50,13 @@ class Kubelet:
         until(
             lambda: not (self._api.get("Node", "", NODE) or {})["spec"].get("taints"),
             "the node takes pods",
-            seconds=30,
         )
 
     def stop(self) -> None:
         self._stopping.set()
         self._heart.join()
 
-    def pod(self, namespace: str, *, seconds: float = 30, **labels: str) -> Object:
+    def pod(self, namespace: str, *, seconds: float = 60, **labels: str) -> Object:
         """Wait for a pod with these labels of ours that is bound and has not started."""
         selector = ",".join(f"labfunctions.io/{k}={v}" for k, v in labels.items())
 

@@ -146,7 +146,7 @@ class OperatorProcess:
                 stdout=log,
                 stderr=log,
             )
-        until(self._is_healthy, "the operator is healthy", seconds=30)
+        until(self._is_healthy, "the operator is healthy", seconds=90)
 
     def kill(self) -> None:
         """End it as a node's failure would."""

@@ -145,7 +145,7 @@ class Pool(Generic[S]):
         status: Object = self.obj.get("status") or {}
         return status
 
-    def await_status(self, seconds: float = 30, **fields: Any) -> None:
+    def await_status(self, seconds: float = 60, **fields: Any) -> None:
         def reached() -> bool:
             return {k: self.status.get(k) for k in fields} == fields
 
@@ -155,7 +155,7 @@ class Pool(Generic[S]):
             ready = condition(self.obj, "Ready")
             raise AssertionError(f"not {fields} but {self.status}: {ready}") from None
 
-    def await_nodes(self, count: int, seconds: float = 30) -> None:
+    def await_nodes(self, count: int, seconds: float = 60) -> None:
         try:
             until(lambda: len(self.autoscaler.nodes()) == count, "", seconds=seconds)
         except AssertionError:
@@ -188,7 +188,7 @@ class Pool(Generic[S]):
             pods = self.bench.api.list("Pod", self.bench.namespace, f"labfunctions.io/run={name}")
             return next((p for p in pods if p["status"].get("phase") == "Running"), None)
 
-        return until(running, f"the pod of {name} runs", seconds=30)
+        return until(running, f"the pod of {name} runs")
 
     def finish(self, name: str) -> None:
         self.bench.kubelet.finish(self.running_pod(name), SUCCEEDED)

@@ -150,7 +150,7 @@ def test_killed_and_restarted_while_runs_come_and_go(
         if str(r) == "create runs" and r.namespace == ready.namespace
     ]
     assert len([r for r in made if r.code == 201]) == 4
-    until(lambda: runs(ready) == [], "each Run goes once it is counted", seconds=30)
+    until(lambda: runs(ready) == [], "each Run goes once it is counted")
 
 
 def test_what_ran_already_is_known_from_runs_and_from_records(ready: Bench, stored: Store) -> None:

@@ -66,7 +66,6 @@ def cron_job(theatre: Theatre, name: str) -> Object | None:
     return None if found is None or "deletionTimestamp" in found["metadata"] else found
 
 
-@pytest.mark.timeout(150)
 @pytest.mark.parametrize("fate", Fate)
 async def test_killed_at_any_write(theatre: Theatre, client: Client, fate: Fate) -> None:
     """In each switch, at a tick and between two, and at each tick of either scheduler."""

@@ -361,7 +361,6 @@ def test_a_deleted_workflow_takes_all_along_also_what_lost_its_cron_job(
     await_gone(bench, "Job", left)
 
 
-@pytest.mark.timeout(330)
 def test_ticks_of_both_schedulers_are_one_row_through_switches_and_an_outage(
     bench: Bench, repository: Repository
 ) -> None:

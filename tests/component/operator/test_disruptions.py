@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
-
 from tests.providers.provider_servers import Repository
 
 from .api import STRATEGIC, Api, Object, condition, until
@@ -32,7 +30,6 @@ def node(api: Api, name: str) -> Iterator[None]:
     until(
         lambda: not (api.get("Node", "", name) or {})["spec"].get("taints"),
         "the node takes pods",
-        seconds=30,
     )
     try:
         yield
@@ -68,7 +65,6 @@ def start_on(bench: Bench, run: str, node: str) -> Object:
 
 
 # Kubernetes leaves the pods of a deleted Node for a minute.
-@pytest.mark.timeout(150)
 def test_runs_of_a_lost_node_are_tried_again_long_before_their_grace_is_over(
     bench: Bench, repository: Repository
 ) -> None:
@@ -140,11 +136,10 @@ def test_a_job_that_kueue_takes_back_is_queued_and_starts_again(
 
 
 # Five waits of ten seconds.
-@pytest.mark.timeout(150)
 def test_disruptions_have_a_budget_of_their_own(bench: Bench, repository: Repository) -> None:
     bench.create(project(bench.namespace, repository.url), inline_run(bench.namespace))
     for attempt in range(1, 7):
-        pod = bench.pod("first", attempt=str(attempt), seconds=30)
+        pod = bench.pod("first", attempt=str(attempt))
         bench.kubelet.run(pod)
         bench.kubelet.remove(pod)
     ended = bench.await_reason("Run", "first", "Disrupted")

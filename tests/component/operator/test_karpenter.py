@@ -17,8 +17,6 @@ from .sizing import Pool, watched_pool
 # Karpenter looks each ten seconds for nodes to take, and again 15 s later before it does.
 LEAVING = 90
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.fixture(scope="module")
 def _karpenter(control_plane: ControlPlane, kubectl: Kubectl) -> Iterator[None]:

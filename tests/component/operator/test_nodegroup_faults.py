@@ -152,7 +152,6 @@ def pod(namespace: str, name: str, group: str) -> Object:
     }
 
 
-@pytest.mark.timeout(150)
 @pytest.mark.parametrize("fate", Fate)
 async def test_placeholders_are_never_doubled(
     theatre: Theatre, client: MortalClient, fate: Fate
@@ -207,7 +206,6 @@ def asg(theatre: Theatre, account: Account, name: str) -> Group:
     return Group(theatre, name, provider=provider)
 
 
-@pytest.mark.timeout(150)
 @pytest.mark.parametrize("fate", Fate)
 async def test_bounds_come_back(
     theatre: Theatre, risky: MortalClient, account: Account, fate: Fate
@@ -233,7 +231,6 @@ async def test_bounds_come_back(
     assert not has_died, "there are more writes"
 
 
-@pytest.mark.timeout(150)
 @pytest.mark.parametrize("fate", Fate)
 async def test_a_raise_that_was_cut_short_is_taken_back(
     theatre: Theatre, risky: MortalClient, account: Account, fate: Fate

@@ -289,7 +289,6 @@ def denied(front: Front) -> None:
 
 
 # Failures in a row are tried ever later: a slow machine has had more of them.
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [

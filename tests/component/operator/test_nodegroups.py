@@ -98,7 +98,6 @@ def test_a_node_is_there_before_its_workflows_tick_with_the_image_pulled(
     pool.await_nodes(0)
 
 
-@pytest.mark.timeout(180)
 def test_whatever_step_the_operator_dies_at_the_group_ends_the_same(
     pool: Pool[Autoscaler], repository: Repository
 ) -> None:
@@ -169,7 +168,6 @@ def buffer_of(pool: Pool[Autoscaler]) -> Object:
     return found["spec"] if found else {}
 
 
-@pytest.mark.timeout(120)
 def test_a_capacity_buffer_speaks_for_nodes_where_its_kind_is_served(
     pool: Pool[Autoscaler],
     kubectl: Kubectl,

@@ -82,7 +82,6 @@ def mig_node(bench: Bench) -> Iterator[None]:
     until(
         lambda: (api.get("Node", "", NODE) or {})["spec"]["taints"] == [TAINT],
         "the node takes pods",
-        seconds=30,
     )
     yield
     api.delete("Node", "", NODE)

@@ -68,7 +68,6 @@ def test_without_the_store_runs_end_and_stay_until_they_are_recorded(
     until(
         lambda: not any(bench.api.get("Run", bench.namespace, name) for name in names),
         "the Runs go once they are recorded",
-        seconds=30,
     )
 
 

@@ -132,7 +132,6 @@ def play(
     return Play(theatre, kubelet, client)
 
 
-@pytest.mark.timeout(120)
 async def test_attempts_that_fail_until_one_succeeds_and_the_run_goes(play: Play) -> None:
     play.is_very_late = True
     await play.open(ttlSecondsAfterFinished=int(TIME_TO_LIVE.total_seconds()))
@@ -154,7 +153,6 @@ async def test_attempts_that_fail_until_one_succeeds_and_the_run_goes(play: Play
     assert play.api.list("Run", play.namespace) == []
 
 
-@pytest.mark.timeout(120)
 async def test_one_attempt_that_takes_too_long_and_one_that_is_cancelled(play: Play) -> None:
     late = 2 * TIMEOUT + 5 * SOON
     await play.open(timeoutSeconds=int(TIMEOUT.total_seconds()))

@@ -283,7 +283,6 @@ def test_runs_go_with_their_workflow(bench: Bench, repository: Repository) -> No
             [r["metadata"]["name"] for r in bench.api.list("Run", bench.namespace)] == ["by-hand"]
         ),
         "only the Run made by hand is left",
-        seconds=30,
     )
 
 
@@ -297,7 +296,7 @@ def test_deleted_and_created_again_within_a_minute(bench: Bench, repository: Rep
     status = bench.get("Workflow", "analysis")["status"]
     assert status["nextScheduleTime"] == stamp(tick + timedelta(hours=1))
     assert "lastScheduleTime" not in status
-    until(lambda: not bench.api.list("Run", bench.namespace), "the Run goes", seconds=30)
+    until(lambda: not bench.api.list("Run", bench.namespace), "the Run goes")
     assert bench.footprint.count(bench.namespace, "create runs") == 1
 
 

@@ -197,7 +197,7 @@ def test_disruption_is_followed_by_one_more_attempt(bench: Bench, repository: Re
         bench.await_reason("Run", name, "Retrying")
         assert message in bench.message("Run", name)
     for name in disruptions:
-        pod = bench.pod(name, attempt="2", seconds=30)
+        pod = bench.pod(name, attempt="2")
         bench.kubelet.run(pod)
         bench.await_reason("Run", name, "Running")
         bench.kubelet.finish(pod, SUCCEEDED)
@@ -237,7 +237,7 @@ def test_progress_is_that_of_the_attempt(bench: Bench, repository: Repository) -
         assert pool.request("POST", late, body=body).status == 204
         until(lambda: "progress" in bench.get("Run", "first")["status"], "progress is shown")
         evict(bench, pod)
-        pod = bench.pod("first", attempt="2", seconds=30)
+        pod = bench.pod("first", attempt="2")
         bench.kubelet.run(pod)
         found = bench.await_reason("Run", "first", "Running")
         assert "progress" not in found["status"]
@@ -257,7 +257,7 @@ def test_pod_that_may_not_be_created_is_explained(bench: Bench, repository: Repo
     def is_explained() -> bool:
         return "hostPath" in bench.message("Run", "first")
 
-    until(is_explained, "the Run says why it gets no pod", seconds=30)
+    until(is_explained, "the Run says why it gets no pod")
 
 
 def test_cancel_before_start_starts_nothing(bench: Bench, repository: Repository) -> None:
@@ -312,7 +312,7 @@ def test_deleted_run_leaves_nothing_and_its_name_can_be_used_again(
         return next((j for j in bench.jobs(run="first") if j["metadata"]["uid"] != old_uid), None)
 
     old_uid = job["metadata"]["uid"]
-    new = until(new_job, "the new Run has a Job", seconds=30)
+    new = until(new_job, "the new Run has a Job")
     assert courier_config(new)["uploads"]["notebook.ipynb"].split("?")[0] != old.split("?")[0]
     done = bench.complete("first")
     assert done["metadata"]["uid"][:8] in done["status"]["outputs"]["notebook"]
