@@ -12,6 +12,7 @@ from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS, Executio
 from labfunctions_operator.desired.dockerfile import requirements_in
 from labfunctions_operator.desired.names import digest
 from labfunctions_operator.errors import InvalidSpec
+from labfunctions_operator.reconcile.attempt import as_ran
 from labfunctions_operator.reconcile.execution import (
     find_runtime,
     merge_execution,
@@ -111,9 +112,7 @@ def _again(
     snapshot = origin.status.snapshot
     if snapshot is None:
         return Blocked(reason="RunNotStarted", message=f"Run {name} was never started")
-    # A tag may name another image by now.
-    ran = next((a.image for a in reversed(origin.status.attempts) if a.image), snapshot.image)
-    snapshot = snapshot.but(image=ran)
+    snapshot = as_ran(snapshot, origin.status.attempts)
     if run.spec.notifications is None:
         return snapshot
     known = project if isinstance(project, Project) else None

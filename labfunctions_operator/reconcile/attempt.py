@@ -127,6 +127,12 @@ def unrecorded(run: Run, jobs: Sequence[Object]) -> list[Object]:
     return [j for j in mine if "deletionTimestamp" not in j["metadata"]]
 
 
+def as_ran(snapshot: Snapshot, attempts: Sequence[Attempt]) -> Snapshot:
+    """Return what a Run was started with, and the image that ran: a tag may name another by now."""
+    ran = next((a.image for a in reversed(attempts) if a.image), snapshot.image)
+    return snapshot.but(image=ran)
+
+
 def is_owned_by(obj: Object, uid: str) -> bool:
     """Whether an object names the owner with this uid."""
     return any(o.get("uid") == uid for o in obj["metadata"].get("ownerReferences", []))

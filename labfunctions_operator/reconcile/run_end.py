@@ -7,7 +7,7 @@ from labfunctions_operator.api.conditions import find_condition
 from labfunctions_operator.api.run import Failure, Run
 from labfunctions_operator.api.times import rfc3339
 from labfunctions_operator.api.workflow import Retries
-from labfunctions_operator.reconcile.attempt import Current, with_end
+from labfunctions_operator.reconcile.attempt import Current, as_ran, with_end
 from labfunctions_operator.reconcile.plan import Event, Plan
 from labfunctions_operator.reconcile.pods import disruption
 from labfunctions_operator.reconcile.retry import (
@@ -102,7 +102,7 @@ def after_end(
         return finish(run, current, verdict, seen.progress, now)
     if retry.at > now:
         return Plan(requeue_after=_until(retry, now))
-    snapshot = current.snapshot.but(
+    snapshot = as_ran(current.snapshot, current.rows).but(
         resources=grown_resources(resources, _retries(current).memory, current.rows[-1:])
     )
     due = rfc3339(retry.at)

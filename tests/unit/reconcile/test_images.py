@@ -1,9 +1,11 @@
 """Which image ran, where all that was asked for is a tag."""
 
+from typing import Any
+
 import pytest
 from objects import DIGEST, make_pod, make_run, running
 from run_world import JOB, RunWorld, ready_project, started
-from world import pod_runs, pod_succeeds
+from world import pod_fails, pod_runs, pod_succeeds
 
 from labfunctions_operator.api.run import Run, Snapshot
 from labfunctions_operator.reconcile.admission import admit
@@ -43,8 +45,7 @@ def test_an_image_is_known_by_digest_where_its_node_knows_it_so(
 def ran() -> RunWorld:
     """A Run of a ready-made image that has ended."""
     world = started(workflowRef={"name": "report"}, retries={"limit": 1})
-    job = world.jobs[JOB]
-    job["spec"]["template"]["spec"]["containers"][0]["image"] = TAG
+    image_of(world, JOB)["image"] = TAG
     world.seconds = 2
     pod_runs(world, JOB)
     know_the_image(world)
@@ -52,6 +53,11 @@ def ran() -> RunWorld:
     pod_succeeds(world, JOB)
     world.settle()
     return world
+
+
+def image_of(world: RunWorld, job: str) -> dict[str, Any]:
+    container: dict[str, Any] = world.jobs[job]["spec"]["template"]["spec"]["containers"][0]
+    return container
 
 
 def know_the_image(world: RunWorld) -> None:
@@ -71,6 +77,20 @@ def test_a_repeat_runs_the_image_that_ran_not_what_the_tag_names_by_now() -> Non
     assert snapshot.image == PINNED
     assert world.run.status.snapshot
     assert snapshot == world.run.status.snapshot.but(image=PINNED)
+
+
+def test_the_next_attempt_runs_the_image_that_ran() -> None:
+    world = started(workflowRef={"name": "report"}, retries={"limit": 1})
+    image_of(world, JOB)["image"] = TAG
+    world.seconds = 2
+    pod_runs(world, JOB)
+    know_the_image(world)
+    world.settle()
+    pod_fails(world, JOB)
+    world.settle()
+    world.seconds = 60
+    world.settle()
+    assert image_of(world, "first-2")["image"] == PINNED
 
 
 def test_a_repeat_of_an_image_by_digest_runs_that() -> None:
