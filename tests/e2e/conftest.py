@@ -23,7 +23,7 @@ from .cluster import LABEL, Cluster, Repository, Say, Team
 from .objects import GATE, HELLO, project, workflow
 
 HERE = Path(__file__).parent
-TEST_SECONDS = 300
+TEST_SECONDS = 600
 NewTeam = Callable[..., Team]
 
 

@@ -155,7 +155,7 @@ def test_requirements_that_do_not_resolve(team: Team, repository: Repository) ->
 
     mended = repository.commit({"requirements.txt": "tabulate==0.9.0\n"}, "Mend")
     assert team.await_image(mended)["image"] != good["image"]
-    team.await_reason("project", "lab", "Ready", seconds=10)
+    team.await_reason("project", "lab", "Ready")
 
 
 def team_image(team: Team, repository: Repository, files: dict[str, str]) -> Object:

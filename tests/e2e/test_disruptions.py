@@ -229,7 +229,7 @@ def test_a_run_that_fills_its_disk_is_evicted_by_the_kubelet(lab: Team) -> None:
 def test_a_node_that_loses_power_leaves_the_last_checkpoint(lab: Team) -> None:
     lab.await_cell("vanished", "half way")
     uri = lab.get("run", "vanished")["status"]["outputs"]["notebook"]
-    lab.until("a checkpoint", lambda: "half way" in stored(lab, uri), seconds=60)
+    lab.until("a checkpoint", lambda: "half way" in stored(lab, uri))
     kill_pod(lab.pod("vanished"))
     ended = lab.await_end("vanished")
     assert condition(ended)["reason"] == "KernelDied"
@@ -253,7 +253,7 @@ def test_what_a_pod_lacks_is_named_before_it_starts(lab: Team) -> None:
         waiting = lab.await_reason("run", name, reason)
         assert words in condition(waiting)["message"]
         lab.kubectl("patch", "run", name, "--type=merge", "-p", '{"spec":{"cancel":true}}')
-        assert lab.await_end(name, seconds=30)["status"]["phase"] == "Cancelled"
+        assert lab.await_end(name)["status"]["phase"] == "Cancelled"
 
 
 def test_an_image_that_cannot_start_a_program_is_told(lab: Team) -> None:

@@ -176,7 +176,7 @@ def test_kubectl_describe_tells_of_the_failure(ended: dict[str, Object], wine: T
         text = wine.kubectl("describe", "run", "wine-broken-1")
         return bool(re.search(r"Warning\s+NotebookError\s.*raised ValueError", text))
 
-    wine.until("the event", look, seconds=10, about="run/wine-broken-1")
+    wine.until("the event", look, about="run/wine-broken-1")
 
 
 def test_the_user_s_objects_stay_in_sync(ended: dict[str, Object], wine: Team) -> None:

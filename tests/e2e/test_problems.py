@@ -123,7 +123,7 @@ def test_an_image_without_python_is_told(broken: Broken) -> None:
 
 def test_everything_else_goes_on(broken: Broken) -> None:
     broken.team.apply(run("unconcerned", "hello", parameters={"name": "world"}))
-    done = broken.team.await_success("unconcerned", seconds=60)
+    done = broken.team.await_success("unconcerned")
     assert "hello world" in printed(broken.team.read_notebook(done))
 
 

@@ -150,7 +150,7 @@ def test_a_cancelled_run_keeps_what_it_has(lab: Team) -> None:
     lab.apply(inline_run("cancelled", "gate.ipynb"))
     lab.await_cell("cancelled", "begun")
     lab.kubectl("patch", "run", "cancelled", "--type=merge", "-p", '{"spec":{"cancel":true}}')
-    ended = lab.await_end("cancelled", seconds=60)
+    ended = lab.await_end("cancelled")
     assert ended["status"]["phase"] == "Cancelled"
     assert "begun" in printed(lab.read_notebook(ended))
     assert len(ended["status"]["attempts"]) == 1
