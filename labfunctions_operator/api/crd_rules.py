@@ -7,6 +7,12 @@ from labfunctions_operator.api.types import Model
 
 Rule = tuple[str, str]
 
+_NO_ZONE = "schedule takes no TZ= or CRON_TZ=; name the zone in timeZone"
+_FIELDS = (
+    "schedule has five fields (minute 0-59, hour 0-23, day 1-31, month 1-12 or jan-dec, "
+    "weekday 0-7 or sun-sat) and none for seconds, "
+    "or is one of @hourly, @daily, @weekly, @monthly, @yearly"
+)
 _SCHEDULE: list[Rule] = [
     (
         "!has(self.schedule) || !has(self.interval)",
@@ -14,14 +20,12 @@ _SCHEDULE: list[Rule] = [
     ),
     (
         "!has(self.schedule) || !self.schedule.contains('TZ=')",
-        "schedule takes no TZ= or CRON_TZ=; name the zone in timeZone",
+        _NO_ZONE,
     ),
     (
         "!has(self.schedule) || self.schedule.contains('TZ=') "
         f"|| self.schedule.matches('{SCHEDULE}')",
-        "schedule has five fields (minute 0-59, hour 0-23, day 1-31, month 1-12 or jan-dec, "
-        "weekday 0-7 or sun-sat) and none for seconds, "
-        "or is one of @hourly, @daily, @weekly, @monthly, @yearly",
+        _FIELDS,
     ),
     (
         "!has(self.interval) || self.interval == '' || duration(self.interval) >= duration('1m')",
@@ -124,5 +128,14 @@ NODE_GROUP_RULES = [
     (
         "!has(self.warm) || self.warm.all(w, w.min <= self.max)",
         "a warm min is greater than max",
+    ),
+    (
+        "!has(self.warm) || self.warm.all(w, !w.schedule.contains('TZ='))",
+        f"warm: {_NO_ZONE}",
+    ),
+    (
+        "!has(self.warm) || self.warm.all(w, w.schedule.contains('TZ=') "
+        f"|| w.schedule.matches('{SCHEDULE}'))",
+        f"warm: {_FIELDS}",
     ),
 ]

@@ -56,12 +56,12 @@ class NodeGroups:
         """Bring one NodeGroup nearer to what it should be."""
         try:
             group = parse(NodeGroup, obj)
+            seen = NodeGroupObserved()
+            if self._settings.autoscaling.enabled:
+                seen = await self.observe(key, group)
+            decided = reconcile_node_group(group, seen, self._settings, now)
         except InvalidSpec as error:
             return await self._refuse(key, obj, error, now)
-        seen = NodeGroupObserved()
-        if self._settings.autoscaling.enabled:
-            seen = await self.observe(key, group)
-        decided = reconcile_node_group(group, seen, self._settings, now)
         try:
             refused = await self._executor.execute(with_story(decided.plan, obj), obj)
         except NotFound:

@@ -21,11 +21,19 @@ _DAY = timedelta(days=1)
 
 
 @lru_cache(maxsize=4096)
-def normal_fields(schedule: str) -> str:
-    """Return five checked fields."""
-    path, text = "spec.schedule", re.sub(f"{SPACE}+", " ", schedule).strip(" ")
+def normal_fields(schedule: str, path: str = "spec.schedule") -> str:
+    """Return five checked fields.
+
+    Args:
+        schedule: As it was typed.
+        path: Of the field that has it.
+
+    Raises:
+        InvalidSpec: Of that path.
+    """
+    text = re.sub(f"{SPACE}+", " ", schedule).strip(" ")
     if "TZ=" in text:
-        raise InvalidSpec(path, "takes no TZ= or CRON_TZ=; name the zone in spec.timeZone")
+        raise InvalidSpec(path, "takes no TZ= or CRON_TZ=; name the zone in timeZone")
     if text.startswith("@"):
         if text not in ALIASES:
             raise InvalidSpec(path, f"{text[:40]!r} is none of {', '.join(ALIASES)}")
@@ -45,7 +53,7 @@ def normal_fields(schedule: str) -> str:
     parts = zip(expression.split(" "), _SPANS, strict=True)
     expression = " ".join(_with_star(field, span) for field, span in parts)
     if matching_day(expression, date(2000, 1, 1), True) is None:
-        raise InvalidSpec("spec.schedule", "names a day that no year has")
+        raise InvalidSpec(path, "names a day that no year has")
     return expression
 
 

@@ -42,7 +42,11 @@ class NodeGroupPlan:
 def reconcile_node_group(
     group: NodeGroup, seen: NodeGroupObserved, settings: Settings, now: datetime
 ) -> NodeGroupPlan:
-    """Decide what a NodeGroup needs, from what exists now."""
+    """Decide what a NodeGroup needs, from what exists now.
+
+    Raises:
+        InvalidSpec: A warm time cannot be worked with.
+    """
     if not settings.autoscaling.enabled:
         return NodeGroupPlan(plan=Plan(status=disabled_status(group, now).wire()))
     ahead = group.spec.warm_ahead

@@ -74,9 +74,23 @@ def timetable_of_range(
 def _unbounded(spec: ScheduleSpec, created: datetime) -> Timetable:
     if spec.interval:
         return Every(_utc(spec.start_at) or created, parse_duration(spec.interval))
-    zone = spec.time_zone or "UTC"
-    _check_zone(zone)
-    return Cron(normal_fields(spec.schedule or ""), zone)
+    return cron(spec.schedule or "", spec.time_zone, "spec")
+
+
+def cron(schedule: str, time_zone: str | None, path: str) -> "Cron":
+    """Return the ticks of cron fields on the clocks of a zone.
+
+    Args:
+        schedule: The fields, as they were typed.
+        time_zone: By its name in the tz database; UTC if there is none.
+        path: Of what has these two as `schedule` and `timeZone`.
+
+    Raises:
+        InvalidSpec: Of one of them.
+    """
+    zone = time_zone or "UTC"
+    _check_zone(zone, f"{path}.timeZone")
+    return Cron(normal_fields(schedule, f"{path}.schedule"), zone)
 
 
 @dataclass(frozen=True)
@@ -174,12 +188,12 @@ def _utc(text: str | None) -> datetime | None:
     return parse_time(text).astimezone(UTC).replace(microsecond=0) if text else None
 
 
-def _check_zone(zone: str) -> None:
+def _check_zone(zone: str, path: str) -> None:
     try:
         ZoneInfo(zone)
     except (KeyError, ValueError, OSError):
         # OSError: the name of a folder of the tz database, such as Europe.
-        raise InvalidSpec("spec.timeZone", f"the tz database has no zone {zone[:60]!r}") from None
+        raise InvalidSpec(path, f"the tz database has no zone {zone[:60]!r}") from None
 
 
 @lru_cache(maxsize=256)

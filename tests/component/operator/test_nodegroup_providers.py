@@ -213,7 +213,7 @@ def test_a_raise_ends_though_the_spec_is_refused(
     pool.create(**on(group))
     [name] = pool.prepare(repository, 1)
     until(lambda: account.bounds(group) == (1, 3), "the minimum is raised", seconds=30)
-    pool.patch(warm=[{"schedule": "0 25 * * *", "duration": "1h", "min": 1}])
+    pool.patch(warm=[{"schedule": "0 0 31 2 *", "duration": "1h", "min": 1}])
     until(
         lambda: condition(pool.obj, "Ready").get("reason") == "InvalidSpec",
         "it is refused",

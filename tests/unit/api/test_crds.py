@@ -193,9 +193,10 @@ def test_a_workflow_says_its_project_and_notebook() -> None:
     assert [r["rule"] for r in rules][:2] == ["has(self.projectRef)", "has(self.notebook)"]
 
 
+@pytest.mark.parametrize("kind", ["Workflow", "NodeGroup"])
 @pytest.mark.parametrize("word", [*ALIASES, "61 * * * *", "*;", "L", "@houry", "TZ=UTC"])
-def test_the_rule_of_a_schedule_is_the_operators(word: str) -> None:
-    rules = schema_of("Workflow")["properties"]["spec"]["x-kubernetes-validations"]
+def test_the_rule_of_a_schedule_is_the_operators(word: str, kind: str) -> None:
+    rules = schema_of(kind)["properties"]["spec"]["x-kubernetes-validations"]
     [rule] = [r["rule"] for r in rules if "schedule.matches(" in r["rule"]]
     [pattern] = re.findall(r"matches\('([^']*)'\)", rule)
     assert pattern == SCHEDULE
@@ -215,6 +216,10 @@ def test_a_node_group_has_one_provider_and_bounds_in_order() -> None:
         "capacity, awsAutoScalingGroup, eksNodegroup, clusterApi, static",
         "min is greater than max",
         "a warm min is greater than max",
+        "warm: schedule takes no TZ= or CRON_TZ=; name the zone in timeZone",
+        "warm: schedule has five fields (minute 0-59, hour 0-23, day 1-31, month 1-12 or jan-dec, "
+        "weekday 0-7 or sun-sat) and none for seconds, or is one of @hourly, @daily, @weekly, "
+        "@monthly, @yearly",
     ]
 
 

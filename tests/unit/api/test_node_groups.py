@@ -30,10 +30,7 @@ CLUSTER_API = {"name": "gpu", "namespace": "capi"}
         ({"idle": {"after": "soon"}}, "spec.idle.after"),
         ({"cooldown": {"up": "0s"}}, "spec.cooldown.up"),
         ({"warmAhead": "0s"}, "spec.warmAhead"),
-        ({"warm": [{**WARM, "schedule": "0 9 * * 1-5 *"}]}, "spec.warm[0].schedule"),
-        ({"warm": [{**WARM, "schedule": "0 25 * * *"}]}, "spec.warm[0].schedule"),
-        ({"warm": [{**WARM, "timeZone": "Berlin"}]}, "spec.warm[0].timeZone"),
-        ({"warm": [{**WARM, "timeZone": "../etc/passwd"}]}, "spec.warm[0].timeZone"),
+        ({"warm": [{**WARM, "duration": "0s"}]}, "spec.warm[0].duration"),
         ({"policy": {"steps": {"idleTimeGt": "x"}}}, "spec.policy.steps.idleTimeGt"),
     ],
 )

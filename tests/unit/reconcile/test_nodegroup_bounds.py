@@ -169,7 +169,7 @@ def test_what_was_raised_stays_on_record_while_nobody_may_undo_it() -> None:
 
 # A spec that cannot be worked with.
 
-BAD_SCHEDULE = [{"schedule": "0 25 * * *", "duration": "1h", "min": 1}]
+BAD_WARM = [{"schedule": "0 9 * * *", "duration": "0s", "min": 1}]
 
 
 def refused(world: NodeGroupWorld) -> NodeGroupPlan:
@@ -188,7 +188,7 @@ def refused(world: NodeGroupWorld) -> NodeGroupPlan:
 
 def test_a_raise_ends_at_its_time_though_the_spec_cannot_be_worked_with() -> None:
     world = raised()
-    world.edit(warm=BAD_SCHEDULE)
+    world.edit(warm=BAD_WARM)
     with pytest.raises(InvalidSpec):
         assert world.group
     decided = refused(world)
@@ -208,8 +208,8 @@ def test_a_raise_ends_at_its_time_though_the_spec_cannot_be_worked_with() -> Non
 @pytest.mark.parametrize(
     ("spec", "is_readable"),
     [
-        ({"warm": BAD_SCHEDULE, "idle": {"after": "0s"}}, True),
-        ({"warm": [{**BAD_SCHEDULE[0], "schedule": "0 5 * * *", "min": 9}]}, True),
+        ({"warm": BAD_WARM, "idle": {"after": "0s"}}, True),
+        ({"warm": [{**BAD_WARM[0], "duration": "1h", "min": 9}]}, True),
         ({"labels": {}}, False),
     ],
     ids=["two fields", "together", "labels"],

@@ -310,7 +310,7 @@ def test_start_and_end_belong_to_it() -> None:
 
 
 REFUSED = {
-    "spec.schedule: takes no TZ= or CRON_TZ=; name the zone in spec.timeZone": [
+    "spec.schedule: takes no TZ= or CRON_TZ=; name the zone in timeZone": [
         {"schedule": "TZ=UTC 0 * * * *"},
         {"schedule": "CRON_TZ=Europe/Paris 0 * * * *"},
     ],
