@@ -269,7 +269,7 @@ class NodeGroupStatus(Model):
     """Runs of the group that wait for a node."""
     last_decision: Decision | None = None
     recent_decisions: list[str] = []
-    """When, of those in the hour before the last one, place-holders made anew included."""
+    """When the size fell after it had risen, or place-holders were made anew, in an hour."""
     placeholder_failures: Failures | None = None
     """None once place-holders run."""
     wanted: Raise | None = None

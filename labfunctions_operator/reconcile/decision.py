@@ -16,8 +16,9 @@ from labfunctions_operator.reconcile.placeholders import (
 )
 from labfunctions_operator.reconcile.scaling import Size, size_for
 
-# More decisions than this in an hour are a loop of somebody's, not demand.
-DECISIONS_AN_HOUR = 60
+# More turns than this in an hour are a loop of somebody's, not demand: between two of them lies a
+# whole cooldown.down, which is a minute unless somebody has shortened it.
+TURNS_AN_HOUR = 60
 _HOUR = timedelta(hours=1)
 
 
@@ -30,10 +31,10 @@ class Decided:
         before: The size that was decided on before.
         size: What the policy says.
         demand: What it says it of.
-        recent: When the decisions of the last hour were taken.
+        recent: When the turns of the last hour were.
         room: How many place-holders there should be.
         failures: Of place-holders, in a row.
-        stalled_until: Until when no decision counts, if they come too fast.
+        stalled_until: Until when there is no further turn, if they come too fast.
         held_until: Until when no place-holder is made, as the last ones failed.
         forgotten_at: When those failures are no more.
     """
@@ -51,7 +52,7 @@ class Decided:
 
     @property
     def is_stalled(self) -> bool:
-        """Whether the size stays since decisions come too fast."""
+        """Whether something stays as it is since turns come too fast."""
         return self.stalled_until is not None
 
     @property
@@ -73,9 +74,10 @@ class Decided:
 def decide(
     group: NodeGroup, demand: Demand, placeholders: Sequence[Object], now: datetime
 ) -> Decided:
-    """Decide on a size, unless too many decisions were taken in the last hour.
+    """Decide on a size, unless it has gone back and forth too often in the last hour.
 
-    Place-holders that have to be made anew count as one, whoever takes them away.
+    What counts is a turn: the size falls after it has risen, or place-holders have to be made anew,
+    whoever takes them away. Growth alone never does, nor is it held back.
     """
     status = group.status
     size = size_for(
@@ -88,16 +90,19 @@ def decide(
     failures = failures_of(group, placeholders, now) if has_pods else None
     retry = retry_at(failures) if failures else now
     is_due = has_pods and retry <= now and are_missing(group, demand.load, placeholders)
-    counts = size.desired != before or is_due
-    is_stalled = counts and len(recent) >= DECISIONS_AN_HOUR
-    desired = before if is_stalled else size.desired
+    last = status.last_decision
+    falls_back = size.desired < before and last is not None and last.to > last.from_size
+    is_turn = falls_back or is_due
+    is_stalled = is_turn and len(recent) >= TURNS_AN_HOUR
+    # The group's own bounds hold all the same.
+    desired = min(before, group.spec.max) if is_stalled and falls_back else size.desired
     room = room_wanted(group, desired, demand.load.busy, demand.load.pending)
     return Decided(
         desired=desired,
         before=before,
         size=size,
         demand=demand,
-        recent=[*recent, rfc3339(now)] if counts and not is_stalled else status.recent_decisions,
+        recent=[*recent, rfc3339(now)] if is_turn and not is_stalled else status.recent_decisions,
         room=room,
         # What nobody wants any more does not fail any more.
         failures=failures if room else None,

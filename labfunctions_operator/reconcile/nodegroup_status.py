@@ -9,7 +9,7 @@ from labfunctions_operator.api.nodegroup import Decision, NodeGroup, NodeGroupSt
 from labfunctions_operator.api.times import rfc3339
 from labfunctions_operator.api.types import Condition
 from labfunctions_operator.reconcile.bounds import DRIFTED, Wanted
-from labfunctions_operator.reconcile.decision import DECISIONS_AN_HOUR, Decided
+from labfunctions_operator.reconcile.decision import TURNS_AN_HOUR, Decided
 from labfunctions_operator.reconcile.demand import NodeGroupObserved
 from labfunctions_operator.reconcile.nodes import GroupSize, PoolView
 from labfunctions_operator.reconcile.plan import Event, Problem
@@ -182,7 +182,10 @@ def _problem(
 def _brake(decided: Decided, release: Release) -> Problem | None:
     """Say what goes round in circles."""
     if decided.is_stalled:
-        text = f"{DECISIONS_AN_HOUR} decisions in an hour: the next one waits until that is over"
+        text = (
+            f"grew and shrank again, or lost place-holders, {TURNS_AN_HOUR} times in an hour: "
+            "the next time waits until that is over"
+        )
         return Problem(reason="TooManyDecisions", message=text)
     failures = decided.failures
     if failures and failures.count >= FAILURES_IN_A_ROW:

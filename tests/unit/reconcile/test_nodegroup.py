@@ -15,7 +15,7 @@ from nodegroup_world import (
 from objects import NOW, make_node_group, make_settings, stamp
 
 from labfunctions_operator.reconcile import fitting
-from labfunctions_operator.reconcile.decision import DECISIONS_AN_HOUR
+from labfunctions_operator.reconcile.decision import TURNS_AN_HOUR
 from labfunctions_operator.reconcile.demand import JOINING, NodeGroupObserved
 from labfunctions_operator.reconcile.nodegroup import reconcile_node_group
 from labfunctions_operator.reconcile.nodes import GroupSize, PoolView
@@ -39,7 +39,6 @@ def test_status_says_what_is_there_and_why() -> None:
         "idle": 0,
         "pendingRuns": 6,
         "lastDecision": {"at": stamp(), "from": 0, "to": 4, "why": "0 busy, 6 waiting"},
-        "recentDecisions": [stamp()],
     }
     assert world.condition("Ready") == (
         "True",
@@ -164,18 +163,63 @@ def test_observe_only_decides_and_writes_nothing_but_its_status() -> None:
     assert remote.pool == GroupSize(min=0, max=4, desired=0)
 
 
-def test_too_many_decisions_in_an_hour_are_no_demand() -> None:
-    world = NodeGroupWorld(max=1, cooldown={"up": "1s", "down": "1s"}, idle={"after": "1s"})
-    for _ in range(DECISIONS_AN_HOUR + 5):
+QUICK = {"cooldown": {"up": "1s", "down": "1s"}, "idle": {"after": "1s"}}
+
+
+def flap(world: NodeGroupWorld, every: float, until: float) -> None:
+    """A Run comes and goes before there is a node for it."""
+    while world.seconds < until:
         world.waiting = {} if world.waiting else {"flapping": dict(REQUESTS)}
-        world.wait(10)
+        world.wait(every)
+
+
+@pytest.mark.parametrize("provider", [{"capacity": {}}, REMOTE], ids=["capacity", "remote"])
+def test_a_size_that_goes_back_and_forth_too_often_is_no_demand(provider: Any) -> None:
+    world = NodeGroupWorld(max=4, provider=provider, **QUICK)
+    flap(world, every=10, until=HOUR / 2)
     assert world.condition("Stalled")[:2] == ("True", "TooManyDecisions")
     assert world.condition("Ready")[:2] == ("False", "Stalled")
-    assert len(world.status["recentDecisions"]) == DECISIONS_AN_HOUR
-    world.waiting = {"run": dict(REQUESTS)}
+    assert len(world.status["recentDecisions"]) == TURNS_AN_HOUR
+    writes = [write for write in world.writes if write.startswith("pool")]
+    assert len(writes) <= 2 * TURNS_AN_HOUR + 1
+    world.waiting.clear()
+    world.wait(60)
+    assert world.status["desired"] == 1, "what it has stays"
+    world.waiting = {f"run-{n}": dict(REQUESTS) for n in range(3)}
+    world.wait(60)
+    assert world.status["desired"] == 3, "Runs that wait are served all the same"
+    world.edit(max=2)
+    world.wait(1)
+    assert world.status["desired"] == 2, "and the bounds hold"
+    world.waiting.clear()
     world.wait(HOUR)
     assert world.condition("Stalled")[0] == "False"
+    assert world.status["desired"] == 0
+
+
+@pytest.mark.parametrize("every", [7, 30, 60])
+def test_a_cooldown_of_a_minute_keeps_demand_from_going_back_and_forth_too_often(
+    every: float,
+) -> None:
+    world = NodeGroupWorld(max=4, idle={"after": "1s"})
+    flap(world, every=every, until=1.1 * HOUR)
+    assert len(world.status["recentDecisions"]) > TURNS_AN_HOUR / 3
+    assert "Stalled" not in {event.reason for event in world.events}
+
+
+def test_a_large_group_may_change_its_size_as_often_as_it_must() -> None:
+    world = NodeGroupWorld(max=500, **QUICK)
+    for number in range(TURNS_AN_HOUR + 5):
+        world.waiting[f"run-{number}"] = dict(REQUESTS)
+        world.wait(2)
+    assert world.status["desired"] == TURNS_AN_HOUR + 5
+    while len(world.waiting) > 1:
+        world.waiting.popitem()
+        world.wait(2)
     assert world.status["desired"] == 1
+    decisions = [e for e in world.events if e.reason in ("ScaledUp", "ScaledDown")]
+    assert len(decisions) > 2 * TURNS_AN_HOUR
+    assert world.condition("Stalled")[0] == "False"
 
 
 def test_without_autoscaling_a_group_only_says_where_runs_go() -> None:

@@ -11,7 +11,7 @@ from nodegroup_world import (
 )
 from objects import NOW, make_node_group, make_settings, stamp
 
-from labfunctions_operator.reconcile.decision import DECISIONS_AN_HOUR
+from labfunctions_operator.reconcile.decision import TURNS_AN_HOUR
 from labfunctions_operator.reconcile.demand import NodeGroupObserved
 from labfunctions_operator.reconcile.nodegroup import reconcile_node_group
 from labfunctions_operator.reconcile.placeholders import FIRST_DELAY, STEADY
@@ -134,10 +134,10 @@ def test_a_placeholder_says_in_its_own_words_why_it_failed(status: Any, why: str
 
 def test_placeholders_that_somebody_takes_away_are_made_anew_so_often_and_no_more() -> None:
     world = NodeGroupWorld(min=1)
-    for _ in range(2 * DECISIONS_AN_HOUR):
+    for _ in range(2 * TURNS_AN_HOUR):
         world.placeholders.clear()
         world.wait(1)
-    assert world.writes.count("create gpu-placeholder-0") == DECISIONS_AN_HOUR
+    assert world.writes.count("create gpu-placeholder-0") == 1 + TURNS_AN_HOUR
     assert world.condition("Stalled")[:2] == ("True", "TooManyDecisions")
     assert world.condition("Ready")[:2] == ("False", "Stalled")
     assert "create gpu-placeholder-0" in world.wait(HOUR)
@@ -146,7 +146,7 @@ def test_placeholders_that_somebody_takes_away_are_made_anew_so_often_and_no_mor
 def test_a_run_that_pushes_a_placeholder_aside_is_no_loop_of_somebodys() -> None:
     world = NodeGroupWorld(min=1)
     world.settle()
-    for n in range(DECISIONS_AN_HOUR + 5):
+    for n in range(TURNS_AN_HOUR + 5):
         world.autoscale()
         world.schedule()
         world.settle()
@@ -156,7 +156,7 @@ def test_a_run_that_pushes_a_placeholder_aside_is_no_loop_of_somebodys() -> None
         world.wait(1)
         world.end(f"run-{n}")
         world.settle()
-    assert world.writes.count("create gpu-placeholder-0") > DECISIONS_AN_HOUR
+    assert world.writes.count("create gpu-placeholder-0") > TURNS_AN_HOUR
     assert world.condition("Stalled")[0] == "False"
 
 
