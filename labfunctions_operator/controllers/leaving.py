@@ -7,15 +7,27 @@ lowers nothing. The mark at the pool then says since when nobody needs the raise
 from collections.abc import Sequence
 from dataclasses import replace
 
+from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.providers.nodes.hints import RAISED_UNTIL
 from labfunctions_operator.providers.nodes.protocol import NodeProvider
-from labfunctions_operator.reconcile.nodes import Bounds
+from labfunctions_operator.reconcile.bounds import bounds_of, on_record
+from labfunctions_operator.reconcile.demand import coming_node
+from labfunctions_operator.reconcile.nodes import Bounds, GroupSize
+
+
+def raise_on_record(group: NodeGroup) -> Bounds | None:
+    """Return the raise that a group's status tells of, if there is one of its very pool."""
+    wanted = on_record(group).wanted
+    if wanted is None or wanted.until is None:
+        return None
+    return bounds_of(group, wanted, coming_node(group.status.node_resources, group.spec.devices))
 
 
 async def lower_raise(provider: NodeProvider, told: Sequence[Bounds], least: int) -> bool:
     """Lower the minimum of a pool if it is raised by our word.
 
     A mark of another time is another group's, and a minimum that was never told is somebody's own.
+    Without a mark, which anybody can remove, a pool is ours that shows a raise as it was told.
 
     Args:
         provider: Of the pool.
@@ -28,13 +40,20 @@ async def lower_raise(provider: NodeProvider, told: Sequence[Bounds], least: int
     Raises:
         Transient, Denied, NotFound, InvalidSpec, Drifted: Of the provider.
     """
-    marks = {bounds.raised_until for bounds in told if bounds.raised_until}
-    if not marks:
+    raises = [bounds for bounds in told if bounds.raised_until]
+    if not raises:
         return False
     seen = await provider.read()
-    if seen.tags.get(RAISED_UNTIL) not in marks:
+    if not _is_raised(seen, raises):
         return False
     is_ours = seen.min in {bounds.min for bounds in told}
     lower = min(least, seen.max) if is_ours else seen.min
     await provider.write(replace(told[-1], min=lower, max=seen.max, raised_until=None), seen)
     return True
+
+
+def _is_raised(seen: GroupSize, raises: Sequence[Bounds]) -> bool:
+    mark = seen.tags.get(RAISED_UNTIL)
+    if mark is None:
+        return seen.min in {bounds.min for bounds in raises}
+    return mark in {bounds.raised_until for bounds in raises}

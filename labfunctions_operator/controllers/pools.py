@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from labfunctions_operator.api.nodegroup import NodeGroup
-from labfunctions_operator.controllers.leaving import lower_raise
+from labfunctions_operator.controllers.leaving import lower_raise, raise_on_record
 from labfunctions_operator.errors import Denied, Drifted, InvalidSpec, NotFound, Transient
 from labfunctions_operator.providers.nodes.protocol import NodeProvider
 from labfunctions_operator.reconcile.bounds import DRIFTED
@@ -162,6 +162,8 @@ class Pools:
         if successor and successor.group.spec.provider == pool.group.spec.provider:
             return  # the group was made anew: the pool is taken over as it is
         told = [bounds for bounds in (pool.told, pool.wanted) if bounds]
+        if not told and (recorded := raise_on_record(pool.group)):
+            told = [recorded]
         if await lower_raise(self._provider_of(pool), told, pool.group.spec.min):
             logger.info("lowered the pool of NodeGroup %s, which is gone", key.name)
 

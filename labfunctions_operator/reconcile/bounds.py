@@ -52,7 +52,7 @@ def wanted_bounds(
     """
     if group.spec.observe_only:
         return end_raise(group, view, now)
-    before = _on_record(group)
+    before = on_record(group)
     pool = view.settled
     if pool is None:
         return replace(before, problem=view.problem)
@@ -75,7 +75,7 @@ def end_raise(group: NodeGroup, view: PoolView, now: datetime) -> Wanted:
 
     This is all that is done for a group that only observes, or whose spec cannot be worked with.
     """
-    before = _on_record(group)
+    before = on_record(group)
     raised, written = before.wanted, before.written
     if raised is None or written is None:
         return Wanted(problem=view.problem)
@@ -114,7 +114,7 @@ def bounds_of(group: NodeGroup, wanted: Raise, resources: dict[str, str]) -> Bou
     )
 
 
-def _on_record(group: NodeGroup) -> Wanted:
+def on_record(group: NodeGroup) -> Wanted:
     """Return what was wanted of this very pool, and confirmed."""
     wanted = group.status.wanted
     if wanted is None or wanted.pool != group.spec.provider.pool:

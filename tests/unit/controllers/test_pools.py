@@ -414,7 +414,7 @@ async def test_a_group_that_gets_another_pool_puts_back_what_it_raised(bench: Be
     ("size", "expected"),
     [
         pytest.param({"min": 3, "tags": {RAISED_UNTIL: "another's"}}, 3, id="another group's"),
-        pytest.param({"min": 3}, 3, id="nobody's raise"),
+        pytest.param({"min": 2}, 2, id="somebody's minimum without a mark"),
         pytest.param(
             {"min": 2, "tags": {RAISED_UNTIL: RAISED.raised_until}}, 2, id="somebody's minimum"
         ),
@@ -427,6 +427,48 @@ async def test_what_is_not_ours_stays(bench: Bench, size: Any, expected: int) ->
     await bench.left()
     assert bench.provider.size.min == expected
     assert RAISED.raised_until not in bench.provider.size.tags.values()
+
+
+@pytest.mark.parametrize("is_seen", [False, True])
+async def test_a_raise_is_put_back_though_somebody_removed_its_mark(
+    bench: Bench, is_seen: bool
+) -> None:
+    await raised(bench)
+    bench.provider.size = GroupSize(min=3, max=9, desired=3)
+    if is_seen:
+        bench.clock[0] = module.READ_INTERVAL
+        await bench.follow()
+    bench.pools.leave(KEY)
+    await bench.left()
+    assert bench.provider.size == GroupSize(min=0, max=9, desired=3)
+
+
+OF_POOL = {"min": 3, "max": 4, "until": RAISED.raised_until, "pool": GROUP.spec.provider.pool}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "size", "expected"),
+    [
+        pytest.param({}, {"min": 3, "tags": {RAISED_UNTIL: RAISED.raised_until}}, 0, id="marked"),
+        pytest.param({}, {"min": 3}, 0, id="its mark is gone"),
+        pytest.param({}, {"min": 2}, 2, id="somebody's minimum"),
+        pytest.param({}, {"min": 3, "tags": {RAISED_UNTIL: "another's"}}, 3, id="another group's"),
+        pytest.param({"until": None}, {"min": 3}, 3, id="no raise"),
+        pytest.param({"pool": "another"}, {"min": 3}, 3, id="a raise of another pool"),
+    ],
+)
+async def test_a_raise_on_record_is_put_back_by_a_process_that_has_told_nothing(
+    bench: Bench, wanted: Any, size: Any, expected: int
+) -> None:
+    """As one that has just started, or that finds the bounds changed by somebody."""
+    bench.provider.size = GroupSize(max=4, desired=3, **size)
+    status = {"wanted": {k: v for k, v in (OF_POOL | wanted).items() if v}}
+    group = make_node_group(provider=GROUP.spec.provider.wire(), status=status)
+    bench.pools.follow(KEY, group, None)
+    await bench.done()
+    bench.pools.leave(KEY)
+    await bench.left()
+    assert bench.provider.size.min == expected
 
 
 async def test_a_minimum_that_is_not_raised_costs_no_call(bench: Bench) -> None:
