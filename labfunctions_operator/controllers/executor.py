@@ -1,18 +1,14 @@
 """Carries a plan out: deletes, evictions, children, cancels, the status once, then Events."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from labfunctions_operator.desired.names import SPEC_HASH, spec_hash
-from labfunctions_operator.errors import (
-    ChildRefused,
-    Denied,
-    InvalidSpec,
-    NameTaken,
-    NotFound,
-    Transient,
-)
+from labfunctions_operator.controllers.ownership import check_owner, hash_of, with_hash
+from labfunctions_operator.errors import ChildRefused, Denied, InvalidSpec, NotFound, Transient
 from labfunctions_operator.kube.cache import Cache
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.event_limits import EventLimits
@@ -27,10 +23,19 @@ logger = logging.getLogger(__name__)
 # A Job's template cannot change, and the operator may not write the spec of a user's kind:
 # these are created once, and never applied again.
 CREATE_ONLY = frozenset({"Job", "Run", "Pod"})
-# A tick of a Workflow is run once, whoever made the Run: an earlier Workflow of that name, too.
-NAMED_BY_TICK = ("Run", "Workflow")
-# Only the user can give another name where these find one in their place.
-NAMED_BY_USER = frozenset({"CronJob"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """What became of writes that do not depend on each other.
+
+    Attributes:
+        refused: Why pods may not leave their nodes, of those that were asked to and may not.
+        denied: Why others were not made, until somebody grants or changes something.
+    """
+
+    refused: Mapping[Ref, str]
+    denied: Sequence[Exception] = ()
 
 
 class Executor:
@@ -59,29 +64,48 @@ class Executor:
         self._on_child = on_child
         self._limits = EventLimits()
 
-    async def execute(self, plan: Plan, obj: Mapping[str, Any]) -> Mapping[Ref, str]:
+    async def execute(self, plan: Plan, obj: Mapping[str, Any]) -> None:
         """Carry a plan out for the object that it was made for.
-
-        Returns:
-            Why pods may not leave their nodes, of those that were asked to and may not.
 
         Raises:
             Transient, Denied, InvalidSpec: Of the first write that failed; the rest is left to
                 the next try, which repeats nothing that succeeded.
             ChildRefused: That write was of a child.
         """
-        await self.delete(plan.delete)
-        refused = {ref: why for ref in plan.evict if (why := await self._evict(ref))}
-        for manifest in plan.apply:
-            if (child := await self._apply(manifest)) is not None:
-                self._on_child(child, obj)
+        await self._write_children(plan, obj, nullcontext)
         # What is to be replaced goes on where its successor is refused.
         for ref in plan.cancel:
             await self._cancel(ref)
+        await self.tell(plan, obj)
+
+    async def attempt(self, plan: Plan, obj: Mapping[str, Any]) -> Attempt:
+        """Write the children of a plan, as many of them as may be; its status is told by `tell`.
+
+        Raises:
+            Transient: Of the first write that failed so; the rest is left to the next try.
+        """
+        denied: list[Exception] = []
+        refused = await self._write_children(plan, obj, partial(_noting, denied))
+        return Attempt(refused=refused, denied=denied)
+
+    async def tell(self, plan: Plan, obj: Mapping[str, Any]) -> None:
+        """Write the status of a plan, and its Events if that was news."""
         written = await self._write_status(plan.status, obj)
         if written is not None:
             for event in plan.events:
                 await self._record(written, event)
+
+    async def _write_children(
+        self, plan: Plan, obj: Mapping[str, Any], each: Callable[[], AbstractContextManager[None]]
+    ) -> Mapping[Ref, str]:
+        for ref in plan.delete:
+            with each():
+                await self._delete(ref)
+        refused = {ref: why for ref in plan.evict if (why := await self._evict(ref))}
+        for manifest in plan.apply:
+            with each():
+                if (child := await self._apply(manifest)) is not None:
+                    self._on_child(child, obj)
         return refused
 
     async def delete(self, refs: Iterable[Ref]) -> None:
@@ -121,12 +145,12 @@ class Executor:
 
     async def _apply(self, manifest: Manifest) -> Object | None:
         """Write a child unless it is there; return what was written."""
-        wanted = _with_hash(manifest)
+        wanted = with_hash(manifest)
         create_only = wanted["kind"] in CREATE_ONLY
         existing = await self._find(wanted, create_only=create_only)
         if existing is not None:
-            _check_owner(wanted, existing)
-            if create_only or _hash_of(existing) == _hash_of(wanted):
+            check_owner(wanted, existing)
+            if create_only or hash_of(existing) == hash_of(wanted):
                 return None
         try:
             written = await (self._create(wanted) if create_only else self._client.apply(wanted))
@@ -170,7 +194,7 @@ class Executor:
             if existing is None:
                 raise
             # Of somebody else's object nothing would tell the cache that it is gone.
-            _check_owner(manifest, existing)
+            check_owner(manifest, existing)
             return existing
         _log("create", f"{manifest['kind']}/{manifest['metadata']['name']}")
         return created
@@ -225,6 +249,16 @@ class Executor:
             cache.upsert(obj)
 
 
+@contextmanager
+def _noting(denied: list[Exception]) -> Iterator[None]:
+    """Take note of what only somebody else can change."""
+    try:
+        yield
+    except (Denied, InvalidSpec, NotFound) as error:
+        logger.warning("%s: %s", type(error).__name__, error)
+        denied.append(error)
+
+
 def _log(action: str, child: str) -> None:
     logger.info("%s %s", action, child, extra={"action": action, "child": child})
 
@@ -236,38 +270,6 @@ def _reason(kind: str, status: Mapping[str, Any] | None) -> str:
     return str(next(found, {}).get("reason") or "")
 
 
-def _with_hash(manifest: Manifest) -> Object:
-    """Return the manifest with a hash of itself, by which it is known to be applied."""
-    metadata = manifest["metadata"]
-    annotations = {**(metadata.get("annotations") or {}), SPEC_HASH: spec_hash(manifest)}
-    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
-
-
-def _hash_of(obj: Object) -> str | None:
-    digest: str | None = (obj["metadata"].get("annotations") or {}).get(SPEC_HASH)
-    return digest
-
-
-def _check_owner(wanted: Object, existing: Object) -> None:
-    """Refuse to take over an object which another owner made, or an earlier one of our name."""
-    makers = wanted["metadata"].get("ownerReferences") or ()
-    if NAMED_BY_TICK in {(wanted["kind"], maker["kind"]) for maker in makers}:
-        return
-    missing = _owners(wanted) - _owners(existing)
-    if missing and wanted["kind"] in NAMED_BY_USER:
-        raise InvalidSpec("metadata.name", f"a {wanted['kind']} of this name is somebody else's")
-    if missing:
-        metadata = existing["metadata"]
-        raise NameTaken(
-            f"{existing['kind']} {metadata.get('namespace', '')}/{metadata['name']} exists "
-            "and belongs to another owner; delete it, or wait if that is under way"
-        )
-
-
 def _is_terminating(held: Object, uid: str | None) -> bool:
     metadata = held["metadata"]
     return "deletionTimestamp" in metadata and uid in (None, metadata["uid"])
-
-
-def _owners(obj: Object) -> set[str]:
-    return {owner["uid"] for owner in obj["metadata"].get("ownerReferences") or ()}

@@ -11,8 +11,8 @@ from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.providers.nodes.hints import RAISED_UNTIL
 from labfunctions_operator.providers.nodes.protocol import NodeProvider
 from labfunctions_operator.reconcile.bounds import bounds_of, on_record
-from labfunctions_operator.reconcile.demand import coming_node
 from labfunctions_operator.reconcile.nodes import Bounds, GroupSize
+from labfunctions_operator.reconcile.offers import coming_node
 
 
 def raise_on_record(group: NodeGroup) -> Bounds | None:

@@ -1,6 +1,7 @@
 """Looks at what concerns a NodeGroup, all of it in caches, and keeps its provider told."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -9,19 +10,21 @@ from labfunctions_operator.api import labels
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project
+from labfunctions_operator.controllers.engine import DENIED_DELAY
 from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.controllers.pools import Pools
 from labfunctions_operator.controllers.world import Object, World
-from labfunctions_operator.errors import InvalidSpec, NotFound
+from labfunctions_operator.errors import Denied, InvalidSpec, NotFound
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.kube.resources import PODS
 from labfunctions_operator.reconcile.ahead import tick_ahead
-from labfunctions_operator.reconcile.demand import NodeGroupObserved, Refusal, requests_of
+from labfunctions_operator.reconcile.demand import NodeGroupObserved, Refusal
 from labfunctions_operator.reconcile.execution import find_runtime
 from labfunctions_operator.reconcile.invalid import readable_group, refuse
 from labfunctions_operator.reconcile.jobs import is_ending
 from labfunctions_operator.reconcile.nodegroup import reconcile_node_group, refuse_node_group
-from labfunctions_operator.reconcile.plan import Key, Plan, Ref
+from labfunctions_operator.reconcile.offers import requests_of
+from labfunctions_operator.reconcile.plan import Key, Plan, Problem, Ref
 from labfunctions_operator.reconcile.pods import is_over
 from labfunctions_operator.reconcile.release import cordoned_at, give_back
 from labfunctions_operator.reconcile.story import with_story
@@ -62,18 +65,14 @@ class NodeGroups:
             decided = reconcile_node_group(group, seen, self._settings, now)
         except InvalidSpec as error:
             return await self._refuse(key, obj, error, now)
-        try:
-            refused = await self._executor.execute(with_story(decided.plan, obj), obj)
-        except NotFound:
-            # Of all kinds written here only this one may be missing from a cluster.
-            raise InvalidSpec(
-                "spec.provider.capacity.capacityBuffer",
-                "this cluster does not serve CapacityBuffer (autoscaling.x-k8s.io/v1beta1); "
-                "place-holder pods need nothing: leave it out",
-            ) from None
-        waits = [decided.plan.requeue_after]
-        if refused:
-            self._note(key, refused, now)
+        attempt = await self._executor.attempt(decided.plan, obj)
+        if attempt.denied:
+            seen = replace(seen, denied=(*seen.denied, *map(_problem, attempt.denied)))
+            decided = reconcile_node_group(group, seen, self._settings, now)
+        await self._executor.tell(with_story(decided.plan, obj), obj)
+        waits = [decided.plan.requeue_after, DENIED_DELAY if seen.denied else None]
+        if attempt.refused:
+            self._note(key, attempt.refused, now)
             waits.append(SOON)
         if self._settings.autoscaling.enabled:
             # Only now: what is wanted is on record before anyone outside is told.
@@ -90,7 +89,7 @@ class NodeGroups:
             raise error
         status = refuse(obj, reason="InvalidSpec", message=str(error), now=now, final=True)
         decided = refuse_node_group(group, pool, status, now)
-        await self._executor.execute(with_story(decided.plan, obj), obj)
+        await self._executor.tell(with_story(decided.plan, obj), obj)
         waits = [decided.plan.requeue_after, self._pools.follow(key, group, decided.bounds)]
         return min((w for w in waits if w is not None), default=None)
 
@@ -103,17 +102,15 @@ class NodeGroups:
             for node in self._world.caches["Node"].objects()
             if not set(self._world.groups_with(node)) - {key}
         ]
-        await self._executor.execute(Plan(apply=give_back(others)), {})
+        attempt = await self._executor.attempt(Plan(apply=give_back(others)), {})
+        if attempt.denied:
+            raise attempt.denied[0]
 
     async def observe(self, key: Key, group: NodeGroup) -> NodeGroupObserved:
         """Return what exists around a NodeGroup."""
         nodes = self._world.nodes(group.spec.labels)
-        drained = {
-            node["metadata"]["name"]: await self._all_pods_on(node["metadata"]["name"])
-            for node in nodes
-            if cordoned_at(node) is not None
-        }
         names = [node["metadata"]["name"] for node in nodes]
+        drained, denied = await self._drained(nodes)
         return NodeGroupObserved(
             nodes=nodes,
             pods=[pod for name in names for pod in self._world.pods_on(name)],
@@ -131,7 +128,22 @@ class NodeGroups:
             pool=self._pools.view(key, group),
             drained=drained,
             refusals=self._refusals_of(key, drained),
+            denied=denied,
         )
+
+    async def _drained(
+        self, nodes: Iterable[Object]
+    ) -> tuple[dict[str, list[Object]], tuple[Problem, ...]]:
+        """Return all pods on nodes that are being released, or why they may not be listed."""
+        drained = {}
+        for node in nodes:
+            if cordoned_at(node) is not None:
+                name = node["metadata"]["name"]
+                try:
+                    drained[name] = await self._all_pods_on(name)
+                except Denied as error:
+                    return drained, (_problem(error),)
+        return drained, ()
 
     def _note(self, key: Key, refused: Mapping[Ref, str], now: datetime) -> None:
         """Remember which pods may not leave; after a restart they are asked anew."""
@@ -212,3 +224,16 @@ class NodeGroups:
         """Ask for every pod of a node that is to go; caches hold only our own."""
         listed = await self._client.list(PODS, field_selector=f"spec.nodeName={node}")
         return list(listed.items)
+
+
+def _problem(error: Exception) -> Problem:
+    """Say why a part of a group's plan cannot be carried out."""
+    if isinstance(error, NotFound):
+        # Of all kinds written here only this one may be missing from a cluster.
+        error = InvalidSpec(
+            "spec.provider.capacity.capacityBuffer",
+            "this cluster does not serve CapacityBuffer (autoscaling.x-k8s.io/v1beta1); "
+            "place-holder pods need nothing: leave it out",
+        )
+    reason = "InvalidSpec" if isinstance(error, InvalidSpec) else "Forbidden"
+    return Problem(reason=reason, message=str(error))

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from labfunctions_operator.api.nodegroup import CAPACITY, Failures, NodeGroup
 from labfunctions_operator.api.times import parse_time, rfc3339
-from labfunctions_operator.reconcile.demand import Demand, Object
+from labfunctions_operator.reconcile.demand import Demand, NodeGroupObserved
 from labfunctions_operator.reconcile.placeholders import (
     are_missing,
     failures_of,
@@ -71,15 +71,13 @@ class Decided:
         return self.size.releasable[: max(0, self.demand.load.size - self.desired)]
 
 
-def decide(
-    group: NodeGroup, demand: Demand, placeholders: Sequence[Object], now: datetime
-) -> Decided:
+def decide(group: NodeGroup, seen: NodeGroupObserved, demand: Demand, now: datetime) -> Decided:
     """Decide on a size, unless it has gone back and forth too often in the last hour.
 
     What counts is a turn: the size falls after it has risen, or place-holders have to be made anew,
-    whoever takes them away. Growth alone never does, nor is it held back.
+    whoever takes them away. Growth alone never does, nor is it held back; nor does what is denied.
     """
-    status = group.status
+    status, placeholders = group.status, seen.placeholders
     size = size_for(
         group.spec, demand.load, desired=status.desired, last=status.last_decision, now=now
     )
@@ -92,7 +90,7 @@ def decide(
     is_due = has_pods and retry <= now and are_missing(group, demand.load, placeholders)
     last = status.last_decision
     falls_back = size.desired < before and last is not None and last.to > last.from_size
-    is_turn = falls_back or is_due
+    is_turn = falls_back or (is_due and not seen.denied)
     is_stalled = is_turn and len(recent) >= TURNS_AN_HOUR
     # The group's own bounds hold all the same.
     desired = min(before, group.spec.max) if is_stalled and falls_back else size.desired

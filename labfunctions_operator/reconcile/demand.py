@@ -3,14 +3,14 @@
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 from labfunctions_operator.api import labels
-from labfunctions_operator.api.quantity import parse_quantity
 from labfunctions_operator.api.times import parse_time
-from labfunctions_operator.reconcile.fitting import is_told, match
+from labfunctions_operator.reconcile.fitting import match
 from labfunctions_operator.reconcile.nodes import PoolView
+from labfunctions_operator.reconcile.offers import coming_node, joined, newest_offer, offer
+from labfunctions_operator.reconcile.plan import Problem
 from labfunctions_operator.reconcile.pods import is_over
 from labfunctions_operator.reconcile.scaling import Load, Node
 
@@ -18,10 +18,6 @@ Object = Mapping[str, Any]
 
 # Between a Workflow's tick and the Run that it makes.
 TICK_GRACE = timedelta(seconds=60)
-# Nodes of one kind differ by some kibibytes of memory: that is no other kind.
-_ALIKE = Decimal("0.02")
-# A node joins before its devices are announced: until then it has what others have.
-JOINING = timedelta(minutes=10)
 # A start takes less; a node that is not ready for longer is as good as none.
 UNREADY = timedelta(minutes=5)
 
@@ -57,6 +53,7 @@ class NodeGroupObserved:
         pool: What the provider reports, where it is asked.
         drained: All pods on nodes that are being released, by the node's name.
         refusals: Of those pods that may not leave, by their uid.
+        denied: What the operator may not look at or write, and why.
     """
 
     nodes: Sequence[Object] = ()
@@ -69,6 +66,7 @@ class NodeGroupObserved:
     pool: PoolView | None = None
     drained: Mapping[str, Sequence[Object]] = field(default_factory=dict)
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    denied: Sequence[Problem] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +116,8 @@ def demand_of(
     runs = _runs_by_node(seen.pods)
     counted = _counted(seen.nodes, runs, now)
     staying = counted.nodes
-    offers = [_joined(node, offer(node), coming_node(known, devices), now) for node in staying]
-    resources = _resources(staying, offers, known)
+    offers = [joined(node, offer(node), coming_node(known, devices), now) for node in staying]
+    resources = newest_offer(staying, offers, known)
     coming = coming_node(resources, devices)
     fitting = match(seen.waiting, [*offers, coming] if resources else offers)
     nodes = [
@@ -176,74 +174,6 @@ def is_cordoned(node: Object) -> bool:
     return bool(node.get("spec", {}).get("unschedulable")) or (
         "deletionTimestamp" in node["metadata"]
     )
-
-
-def requests_of(pod_spec: Object) -> dict[str, str]:
-    """Return what the containers of a pod ask for together, the courier included."""
-    total: dict[str, Decimal] = {}
-    sidecars = [c for c in pod_spec.get("initContainers") or () if c.get("restartPolicy")]
-    for container in (*sidecars, *(pod_spec.get("containers") or ())):
-        resources = container.get("resources") or {}
-        asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
-        for name, text in asked.items():
-            total[name] = total.get(name, Decimal(0)) + (parse_quantity(str(text)) or Decimal(0))
-    return {name: str(amount) for name, amount in total.items()}
-
-
-def offer(node: Object) -> dict[str, str]:
-    """Return what of a node pods can ask for: CPU, memory and extended resources."""
-    allocatable = node.get("status", {}).get("allocatable") or {}
-    return {name: str(text) for name, text in sorted(allocatable.items()) if is_told(name)}
-
-
-def coming_node(resources: Mapping[str, str], devices: Mapping[str, str]) -> dict[str, str]:
-    """Return what the next node offers: as others, but no fewer devices than said.
-
-    It may have more: what is said is what one Run gets.
-    """
-    more = {
-        name: text
-        for name, text in devices.items()
-        if (parse_quantity(resources.get(name, "0")) or 0) < (parse_quantity(text) or 0)
-    }
-    return {**resources, **more}
-
-
-def _joined(
-    node: Object, offered: dict[str, str], coming: Mapping[str, str], now: datetime
-) -> dict[str, str]:
-    """Add what a node will have that has just joined."""
-    is_new = parse_time(node["metadata"]["creationTimestamp"]) + JOINING > now
-    if not offered or not is_new:
-        return offered
-    return {**{name: text for name, text in coming.items() if "/" in name}, **offered}
-
-
-def _resources(
-    nodes: Sequence[Object], offers: Sequence[Mapping[str, str]], known: Mapping[str, str]
-) -> Mapping[str, str]:
-    """Return what the newest node offers, or what is known if that is as good as the same."""
-    newest = max(
-        (
-            (node["metadata"]["creationTimestamp"], _name(node), offered)
-            for node, offered in zip(nodes, offers, strict=True)
-            if offered
-        ),
-        default=None,
-    )
-    if newest is None or _are_alike(newest[2], known):
-        return known
-    return newest[2]
-
-
-def _are_alike(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    if one.keys() != other.keys():
-        return False
-    for name, text in one.items():
-        amount, before = parse_quantity(text), parse_quantity(other[name])
-        if amount is None or before is None or abs(amount - before) > before * _ALIKE:
-            return False
-    return True
 
 
 def _runs_by_node(pods: Iterable[Object]) -> dict[str, int]:

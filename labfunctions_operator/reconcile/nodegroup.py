@@ -9,17 +9,14 @@ from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.times import parse_duration, parse_time
 from labfunctions_operator.reconcile.bounds import Wanted, bounds_of, end_raise, wanted_bounds
 from labfunctions_operator.reconcile.decision import Decided, decide
-from labfunctions_operator.reconcile.demand import (
-    NodeGroupObserved,
-    coming_node,
-    demand_of,
-)
+from labfunctions_operator.reconcile.demand import NodeGroupObserved, demand_of
 from labfunctions_operator.reconcile.nodegroup_status import (
     disabled_status,
     node_group_events,
     node_group_status,
 )
 from labfunctions_operator.reconcile.nodes import Bounds, PoolView
+from labfunctions_operator.reconcile.offers import coming_node
 from labfunctions_operator.reconcile.placeholders import place
 from labfunctions_operator.reconcile.plan import Plan
 from labfunctions_operator.reconcile.release import Release, give_back, held_nodes, release_nodes
@@ -59,7 +56,7 @@ def reconcile_node_group(
         held=held_nodes(seen.nodes, now),
         now=now,
     )
-    decided = decide(group, demand, seen.placeholders, now)
+    decided = decide(group, seen, demand, now)
     wanted = _wanted(group, seen, decided, now)
     release = _release(group, seen, decided, now)
     plan = _children(group, seen, decided, settings)

@@ -70,7 +70,7 @@ def node_group_status(
         wanted=wanted.wanted,
         written=wanted.written,
         node_resources=dict(decided.demand.resources),
-        conditions=_with_facts(group, _facts(group, seen.pool, decided, wanted, release), now),
+        conditions=_with_facts(group, _facts(group, seen, decided, wanted, release), now),
     )
 
 
@@ -117,9 +117,10 @@ def _with_facts(group: NodeGroup, facts: Sequence[_Fact], now: datetime) -> list
 
 
 def _facts(
-    group: NodeGroup, pool: PoolView | None, decided: Decided, wanted: Wanted, release: Release
+    group: NodeGroup, seen: NodeGroupObserved, decided: Decided, wanted: Wanted, release: Release
 ) -> list[_Fact]:
-    problem, unread = _problem(pool, decided, wanted, release), False
+    pool = seen.pool
+    problem, unread = _problem(seen, decided, wanted, release), False
     if problem is None and pool is not None and pool.size is None:
         problem, unread = _said_before(group)
     says = _explain(group, decided, release)
@@ -168,12 +169,12 @@ def _active(group: NodeGroup, problem: Problem | None, *, unread: bool) -> _Fact
 
 
 def _problem(
-    pool: PoolView | None, decided: Decided, wanted: Wanted, release: Release
+    seen: NodeGroupObserved, decided: Decided, wanted: Wanted, release: Release
 ) -> Problem | None:
-    if wanted.problem:
-        return wanted.problem
-    if pool is not None and pool.problem:
-        return pool.problem
+    found = [wanted.problem or (seen.pool.problem if seen.pool else None), *seen.denied]
+    if problems := list(dict.fromkeys(problem for problem in found if problem)):
+        message = "; ".join(problem.message for problem in problems)
+        return Problem(reason=problems[0].reason, message=message)
     if brake := _brake(decided, release):
         return Problem(reason=STALLED, message=brake.message)
     return None

@@ -85,8 +85,10 @@ def release_nodes(
 def _next_step(node: Object, seen: NodeGroupObserved, now: datetime) -> Release:
     """Return the next step for one cordoned node."""
     since, pods = cordoned_at(node), seen.drained.get(_name(node))
-    if since is None or pods is None or since > now - RECHECK:
+    if since is None or since > now - RECHECK:
         return Release(look_again=min(since or now, now) + RECHECK)
+    if pods is None:
+        return Release()  # nobody may look what is left there
     left = [pod for pod in pods if _must_leave(pod)]
     if any(is_work(pod) for pod in left):
         return Release(apply=(_uncordoned(node),))

@@ -12,10 +12,11 @@ from tests.providers.aws_servers import CREDENTIALS, REGION, Account, Front, ser
 from tests.providers.provider_servers import Repository, S3Server
 
 from ..test_cluster_api import CAPACITY, KINDS, MACHINE_CRD, MAX, MIN
+from . import process
 from .api import condition, until
 from .autoscaler import Autoscaler
 from .bench import Bench
-from .sizing import Pool, watched_pool
+from .sizing import AUTOSCALING, Pool, watched_pool
 
 DESCRIBE = "DescribeAutoScalingGroups"
 UPDATE = "UpdateAutoScalingGroup"
@@ -237,11 +238,54 @@ def test_a_group_that_is_deleted_takes_its_raise_along_and_leaves_its_runs_alone
     running, waiting = pool.prepare(repository, 2)
     until(lambda: account.bounds(group) == (2, 2), "the minimum is raised", seconds=30)
     pool.running_pod(running)
+    account.untag(group, RAISED)
     pool.bench.api.delete("NodeGroup", "", pool.name)
     until(lambda: account.bounds(group) == (0, 2), "the minimum is lowered", seconds=30)
     until(lambda: RAISED not in account.tags(group), "the mark is gone")
     pool.finish(running)
     pool.finish(waiting)
+
+
+def test_a_node_that_may_not_be_given_back_keeps_nothing_else_up(
+    pool: Pool[Autoscaler],
+    group: str,
+    account: Account,
+    repository: Repository,
+    kubectl: Kubectl,
+) -> None:
+    """As one that was cordoned before the chart took the right to nodes away."""
+    pool.autoscaler.is_paused = True
+    process.grant_rights(kubectl, "autoscaling.enabled=true")
+    pool.create(**on(group))
+    name = f"{pool.name}-leaving"
+    node = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": pool.autoscaler.labels},
+    }
+    pool.bench.create(node)
+    node["metadata"] = {
+        "name": name,
+        "annotations": {"labfunctions.io/releasing": "2026-01-01T00:00:00Z"},
+    }
+    cordoned = json.dumps({**node, "spec": {"unschedulable": True}})
+    as_operator = ("apply", "--server-side", "--field-manager=labfunctions", "-f", "-")
+    kubectl.run(*as_operator, text=cordoned)
+    until(
+        lambda: condition(pool.obj, "Ready").get("reason") == "Forbidden", "it says so", seconds=30
+    )
+    pool.prepare(repository, 1)
+    until(lambda: account.bounds(group) == (1, 3), "the minimum is raised", seconds=30)
+    ready = condition(pool.obj, "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "Forbidden")
+    assert 'cannot patch resource "nodes"' in ready["message"]
+    assert pool.status["desired"] == 1
+    process.grant_rights(kubectl, *AUTOSCALING)
+    pool.patch(max=4)
+    until(lambda: condition(pool.obj, "Ready").get("status") == "True", "it is Ready", seconds=30)
+    found = pool.bench.api.get("Node", "", name)
+    assert found is not None
+    assert "unschedulable" not in found["spec"]
 
 
 def test_an_operator_killed_after_a_raise_undoes_it(

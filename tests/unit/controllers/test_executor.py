@@ -9,7 +9,7 @@ import pytest
 from objects import make_object
 
 from labfunctions_operator.controllers.executor import Executor
-from labfunctions_operator.errors import ChildRefused, Denied, InvalidSpec, NameTaken
+from labfunctions_operator.errors import ChildRefused, Denied, InvalidSpec, NameTaken, Transient
 from labfunctions_operator.kube.cache import Cache
 from labfunctions_operator.kube.failures import AlreadyExists, TooManyRequests
 from labfunctions_operator.reconcile.plan import Event, Plan, Ref
@@ -28,6 +28,8 @@ class Server:
     def __init__(self, failure: Exception | None = None) -> None:
         self.failure = failure
         self.cancelled: list[str] = []
+        self.created: list[str] = []
+        self.deleted: list[str] = []
         self.events: list[tuple[str, int]] = []
 
     async def cancel(self, ref: Ref) -> Object:
@@ -36,7 +38,9 @@ class Server:
 
     async def create(self, manifest: Object) -> Object:
         if self.failure:
-            raise self.failure
+            failure, self.failure = self.failure, None
+            raise failure
+        self.created.append(manifest["metadata"]["name"])
         metadata = {**manifest["metadata"], "uid": "1", "resourceVersion": "2"}
         return {**manifest, "metadata": metadata}
 
@@ -46,6 +50,11 @@ class Server:
 
     async def count_event(self, obj: Object, name: str, count: int) -> None:
         self.events.append((name, count))
+
+    async def delete(self, ref: Ref) -> None:
+        self.deleted.append(ref.name)
+        if ref.name == "web":
+            raise Denied("no right to delete")
 
     async def evict(self, ref: Ref) -> None:
         if ref.name == "web":
@@ -115,9 +124,33 @@ def test_a_pod_that_may_not_leave_keeps_nothing_else_up() -> None:
     caches = {"Workflow": Cache()}
     server: Any = Server()
     web, dns = (Ref(api_version="v1", kind="Pod", namespace="x", name=n) for n in ("web", "dns"))
-    plan = Plan(evict=(web, dns), status={"phase": "Ready"})
-    assert asyncio.run(Executor(server, caches).execute(plan, OWNER)) == {web: "a budget"}
-    assert len(caches["Workflow"]) == 1
+    plan = Plan(delete=(dns,), evict=(web, dns))
+    assert asyncio.run(Executor(server, caches).attempt(plan, OWNER)).refused == {web: "a budget"}
+    assert server.deleted == ["dns"]
+
+
+@pytest.mark.parametrize("failure", [Denied("a quota"), InvalidSpec("spec", "a policy says no")])
+def test_an_attempt_that_is_denied_one_write_makes_all_others(failure: Exception) -> None:
+    server: Any = Server(failure)
+    web, dns = (Ref(api_version="v1", kind="Pod", namespace="x", name=n) for n in ("web", "dns"))
+    plan = Plan(
+        delete=(web, dns),
+        apply=(make_object("Pod", "first", {}), make_object("Pod", "second", {})),
+        status={"phase": "Ready"},
+    )
+    caches = {"Workflow": Cache()}
+    denied = asyncio.run(Executor(server, caches).attempt(plan, OWNER)).denied
+    assert [str(error) for error in denied] == ["no right to delete", str(failure)]
+    assert (server.deleted, server.created) == (["web", "dns"], ["second"])
+    assert len(caches["Workflow"]) == 0, "what came of it is to be told first"
+
+
+def test_an_attempt_that_may_succeed_later_is_given_up_at_once() -> None:
+    server: Any = Server(Transient("no answer"))
+    plan = Plan(apply=(make_object("Pod", "first", {}), make_object("Pod", "second", {})))
+    with pytest.raises(Transient):
+        asyncio.run(Executor(server, {}).attempt(plan, OWNER))
+    assert server.created == []
 
 
 def test_an_event_that_repeats_itself_counts_up() -> None:

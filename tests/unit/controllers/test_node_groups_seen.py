@@ -12,13 +12,15 @@ from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.times import rfc3339
 from labfunctions_operator.controllers.caches import NODES_KNOWN
 from labfunctions_operator.controllers.dependents import Dependents
+from labfunctions_operator.controllers.engine import DENIED_DELAY
+from labfunctions_operator.controllers.executor import Attempt
 from labfunctions_operator.controllers.nodegroups import NodeGroups
 from labfunctions_operator.controllers.pools import Pools
 from labfunctions_operator.controllers.world import World
-from labfunctions_operator.errors import InvalidSpec
+from labfunctions_operator.errors import ChildRefused, Denied, InvalidSpec, NotFound
 from labfunctions_operator.reconcile.demand import NodeGroupObserved
 from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, PoolView
-from labfunctions_operator.reconcile.plan import Key, Plan, Ref
+from labfunctions_operator.reconcile.plan import Key, Plan
 
 GROUP = Key("NodeGroup", "", "gpu")
 RUN_LABELS = {
@@ -322,21 +324,25 @@ def test_what_changes_a_groups_count_wakes_it(obj: Object) -> None:
 
 
 class Recorder:
-    """Takes the place of what carries plans out."""
+    """Takes the place of what carries plans out.
 
-    def __init__(self) -> None:
+    Attributes:
+        denied: What it may not do.
+        applied: What was written, whether it may or not.
+        told: Each status.
+    """
+
+    def __init__(self, *denied: Exception) -> None:
+        self.denied = denied
         self.applied: list[Object] = []
+        self.told: list[Any] = []
 
-    async def execute(self, plan: Plan, obj: Object) -> None:
+    async def attempt(self, plan: Plan, obj: Object) -> Attempt:
         self.applied += plan.apply
+        return Attempt(refused=dict.fromkeys(plan.evict, "a budget"), denied=self.denied)
 
-
-class Budget(Recorder):
-    """Lets no pod leave."""
-
-    async def execute(self, plan: Plan, obj: Object) -> dict[Ref, str]:
-        await super().execute(plan, obj)
-        return dict.fromkeys(plan.evict, "a budget")
+    async def tell(self, plan: Plan, obj: Object) -> None:
+        self.told.append(plan.status)
 
 
 class Pods:
@@ -358,7 +364,7 @@ async def test_a_pod_that_may_not_leave_is_remembered_until_it_has() -> None:
     spec = {"labels": {"pool": "gpu"}, "max": 3, "provider": {"static": {"deleteNodes": True}}}
     obj = make_object("NodeGroup", "gpu", spec)
     pods = Pods()
-    groups = groups_of(world_of(node), Budget(), client=pods)
+    groups = groups_of(world_of(node), Recorder(), client=pods)
     parsed = make_node_group(**spec)
     for seconds, count, wait in ((10, 1, 0.5), (12, 1, 8), (20, 2, 0.5), (30, 2, 10)):
         assert await groups.reconcile(GROUP, obj, at(seconds)) == wait
@@ -378,9 +384,13 @@ async def test_a_group_that_is_gone_gives_back_the_nodes_it_cordoned() -> None:
         node["metadata"]["annotations"] = {"labfunctions.io/releasing": stamp()}
     recorder = Recorder()
     world = world_of(mine, others, by_hand, group())
-    await groups_of(world, recorder).leave(Key("NodeGroup", "", "old"))
+    groups = groups_of(world, recorder)
+    await groups.leave(Key("NodeGroup", "", "old"))
     assert [m["metadata"]["name"] for m in recorder.applied] == ["mine"]
     assert "spec" not in recorder.applied[0], "the field is given up"
+    recorder.denied = (Denied("no right to patch nodes (403)"),)
+    with pytest.raises(Denied):  # the engine tries again
+        await groups.leave(Key("NodeGroup", "", "old"))
 
 
 class Follower:
@@ -420,6 +430,96 @@ async def test_a_pool_is_followed_though_its_group_cannot_be_worked_with(name: s
     [told] = follower.told
     assert told is not None
     assert (told.min, told.max) == (0, 3)
+
+
+def remote_group(**status: Any) -> Object:
+    obj = group()
+    obj["spec"]["provider"] = {"awsAutoScalingGroup": {"name": "gpu", "region": "eu-west-1"}}
+    obj["status"] = status
+    return obj
+
+
+def said(status: Any, type: str = "Ready") -> tuple[str, str, str]:
+    [found] = [c for c in status["conditions"] if c["type"] == type]
+    return found["status"], found["reason"], found["message"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Denied("no right to patch nodes (403)"), "Forbidden"),
+        (ChildRefused("spec.containers", "a policy says no"), "InvalidSpec"),
+    ],
+)
+async def test_a_group_that_is_denied_a_part_goes_on_with_the_others(
+    error: Exception, reason: str
+) -> None:
+    recorder, follower, obj = Recorder(error), Follower(), remote_group()
+    groups = groups_of(world_of(obj, run(nodeGroup="gpu")), recorder, follower)
+    assert await groups.reconcile(GROUP, obj, at(0)) == DENIED_DELAY
+    [status] = recorder.told
+    assert (status["desired"], status["wanted"]["min"]) == (1, 1)
+    assert said(status)[:2] == ("False", reason)
+    assert said(status)[2].startswith(f"{error}; ")
+    assert said(status, "ScalingActive") == ("False", reason, str(error))
+    [told] = follower.told
+    assert told is not None
+    assert told.min == 1
+    again = {**obj, "status": status}
+    await groups.reconcile(GROUP, again, at(60))
+    assert recorder.told[1] == status, "it says so once"
+    recorder.denied = ()
+    await groups.reconcile(GROUP, again, at(120))
+    assert said(recorder.told[2])[:2] == ("True", "Ready")
+
+
+async def test_placeholders_that_are_denied_are_no_loop_of_somebodys() -> None:
+    obj = group()
+    obj["spec"]["min"] = 2
+    recorder = Recorder(Denied("exceeded quota (403)"), Denied("exceeded quota (403)"))
+    groups = groups_of(world_of(obj), recorder)
+    for minute in range(3):
+        await groups.reconcile(GROUP, obj, at(60 * minute))
+        obj = {**obj, "status": recorder.told[-1]}
+        assert said(obj["status"], "ScalingActive") == (
+            "False",
+            "Forbidden",
+            "exceeded quota (403)",
+        )
+        assert "recentDecisions" not in obj["status"]
+    assert len(recorder.applied) == 6
+
+
+async def test_a_cluster_without_capacity_buffers_says_so_and_goes_on() -> None:
+    obj = group()
+    obj["spec"]["provider"] = {"capacity": {"capacityBuffer": True}}
+    recorder = Recorder(NotFound("no such kind"))
+    await groups_of(world_of(obj, run(nodeGroup="gpu")), recorder).reconcile(GROUP, obj, at(0))
+    [status] = recorder.told
+    assert status["pendingRuns"] == 1
+    assert said(status)[:2] == ("False", "InvalidSpec")
+    assert "spec.provider.capacity.capacityBuffer: this cluster does not serve" in said(status)[2]
+
+
+class Secretive:
+    """Lets nobody list pods."""
+
+    async def list(self, *_: Any, **__: Any) -> Any:
+        raise Denied("no right to list pods (403)")
+
+
+async def test_a_node_whose_pods_may_not_be_listed_stays_and_the_group_goes_on() -> None:
+    node = plain("Node", "n", {"unschedulable": True}, {"pool": "gpu", "zone": "a"})
+    node["metadata"]["annotations"] = {"labfunctions.io/releasing": stamp(-60)}
+    obj = group()
+    obj["spec"]["provider"] = {"static": {"deleteNodes": True}}
+    recorder = Recorder()
+    groups = groups_of(world_of(obj, node), recorder, client=Secretive())
+    assert await groups.reconcile(GROUP, obj, at(0)) == DENIED_DELAY
+    assert recorder.applied == []
+    [status] = recorder.told
+    assert said(status)[:2] == ("False", "Forbidden")
+    assert said(status)[2].startswith("no right to list pods (403); ")
 
 
 def test_a_new_image_wakes_the_groups_that_pull_it() -> None:

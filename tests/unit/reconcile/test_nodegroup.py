@@ -16,9 +16,10 @@ from objects import NOW, make_node_group, make_settings, stamp
 
 from labfunctions_operator.reconcile import fitting
 from labfunctions_operator.reconcile.decision import TURNS_AN_HOUR
-from labfunctions_operator.reconcile.demand import JOINING, NodeGroupObserved
+from labfunctions_operator.reconcile.demand import NodeGroupObserved
 from labfunctions_operator.reconcile.nodegroup import reconcile_node_group
 from labfunctions_operator.reconcile.nodes import GroupSize, PoolView
+from labfunctions_operator.reconcile.offers import JOINING
 from labfunctions_operator.reconcile.plan import Problem
 
 HOUR = 3600

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from nodegroup_world import CLUSTER_API, REMOTE, REQUESTS, NodeGroupWorld
 
-from labfunctions_operator.reconcile.demand import JOINING
+from labfunctions_operator.reconcile.offers import JOINING
 
 HOUR = 3600
 GPU = "nvidia.com/gpu"
