@@ -8,9 +8,15 @@ from dataclasses import dataclass, field, replace
 
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.controllers.leaving import lower_raise, raise_on_record
-from labfunctions_operator.errors import Denied, Drifted, InvalidSpec, NotFound, Transient
+from labfunctions_operator.controllers.pool_failures import (
+    CALL_TIMEOUT,
+    FIRST_DELAY,
+    delay_after,
+    log_failure,
+    problem_of,
+)
+from labfunctions_operator.errors import Drifted, NotFound
 from labfunctions_operator.providers.nodes.protocol import NodeProvider
-from labfunctions_operator.reconcile.bounds import DRIFTED
 from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, PoolView
 from labfunctions_operator.reconcile.plan import Key, Problem
 
@@ -21,11 +27,6 @@ Factory = Callable[[NodeGroup], NodeProvider | None]
 READ_INTERVAL = 60.0
 CHANGING_INTERVAL = 15.0
 WRITE_INTERVAL = 5.0
-# Of a look and a write together; each call of a provider has a timeout of its own below it.
-CALL_TIMEOUT = 90.0
-FIRST_DELAY = 2.0
-LAST_DELAY = 300.0
-DENIED_DELAY = 60.0
 LEAVING_ATTEMPTS = 8
 
 
@@ -149,8 +150,8 @@ class Pools:
                 except NotFound:
                     return
                 except Exception as error:
-                    _log(key, _problem(error), error)
-                    await asyncio.sleep(_delay(error, failures))
+                    log_failure(key, problem_of(error), error)
+                    await asyncio.sleep(delay_after(error, failures))
             logger.warning("the pool of NodeGroup %s, which is gone, stays raised", key.name)
         finally:
             if self._leaving.get(key) is lock:
@@ -221,10 +222,10 @@ class Pools:
 
     def _fail(self, key: Key, pool: _Pool, error: Exception) -> None:
         """Say why a pool cannot be read; what was known of it stays."""
-        problem = _problem(error)
-        _log(key, problem, error)
+        problem = problem_of(error)
+        log_failure(key, problem, error)
         pool.view = PoolView(size=pool.view.size, problem=problem)
-        pool.due = self._clock() + _delay(error, pool.failures)
+        pool.due = self._clock() + delay_after(error, pool.failures)
         pool.failures += 1
 
     def _refuse(self, key: Key, pool: _Pool, error: Exception) -> None:
@@ -234,9 +235,9 @@ class Pools:
         """
         wait = 0.0
         if not isinstance(error, Drifted) or pool.refusals:
-            pool.refusal = _problem(error)
-            _log(key, pool.refusal, error)
-            wait = _delay(error, pool.refusals)
+            pool.refusal = problem_of(error)
+            log_failure(key, pool.refusal, error)
+            wait = delay_after(error, pool.refusals)
         pool.refusals += 1
         pool.view = PoolView(problem=pool.refusal)
         pool.due = self._clock() + min(wait, FIRST_DELAY)
@@ -247,38 +248,6 @@ def is_remote(group: NodeGroup) -> bool:
     """Whether a group's size is bounded somewhere else than by objects of this cluster's own."""
     provider = group.spec.provider
     return provider.capacity is None and provider.static is None
-
-
-def _delay(error: Exception, failures: int) -> float:
-    first = DENIED_DELAY if isinstance(error, Denied) else FIRST_DELAY
-    asked = error.retry_after if isinstance(error, Transient) else None
-    return max(min(LAST_DELAY, first * 2.0 ** min(failures, 10)), asked or 0.0)
-
-
-def _log(key: Key, problem: Problem, error: Exception) -> None:
-    is_bug = problem.reason == "InternalError"
-    logger.log(
-        logging.ERROR if is_bug else logging.WARNING,
-        "pool of NodeGroup %s: %s",
-        key.name,
-        problem.message,
-        exc_info=error if is_bug else None,
-    )
-
-
-def _problem(error: Exception) -> Problem:
-    for kind, reason in (
-        (Drifted, DRIFTED),
-        (TimeoutError, "ProviderTimeout"),
-        (Transient, "ProviderUnavailable"),
-        (Denied, "Forbidden"),
-        (NotFound, "PoolNotFound"),
-        (InvalidSpec, "InvalidSpec"),
-    ):
-        if isinstance(error, kind):
-            text = str(error) or f"no answer within {CALL_TIMEOUT:.0f} s"
-            return Problem(reason=reason, message=" ".join(text.split())[:400])
-    return Problem(reason="InternalError", message=f"{type(error).__name__}: {error}"[:400])
 
 
 def _is_same(one: NodeGroup, other: NodeGroup) -> bool:

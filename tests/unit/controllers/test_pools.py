@@ -9,7 +9,9 @@ import pytest
 from objects import make_node_group
 
 from labfunctions_operator.api.nodegroup import NodeGroup
+from labfunctions_operator.controllers import pool_failures
 from labfunctions_operator.controllers import pools as module
+from labfunctions_operator.controllers.pool_failures import DENIED_DELAY, FIRST_DELAY, LAST_DELAY
 from labfunctions_operator.controllers.pools import Pools
 from labfunctions_operator.errors import Denied, Drifted, InvalidSpec, NotFound, Transient
 from labfunctions_operator.providers.nodes.hints import RAISED_UNTIL
@@ -231,12 +233,12 @@ async def test_a_provider_that_does_not_answer_is_given_up(
 @pytest.mark.parametrize(
     ("error", "reason", "delay"),
     [
-        (Transient("503"), "ProviderUnavailable", module.FIRST_DELAY),
+        (Transient("503"), "ProviderUnavailable", FIRST_DELAY),
         (Transient("slow down", retry_after=40), "ProviderUnavailable", 40),
-        (Denied("no rights"), "Forbidden", module.DENIED_DELAY),
-        (NotFound("no such group"), "PoolNotFound", module.FIRST_DELAY),
-        (InvalidSpec("spec.provider", "wrong"), "InvalidSpec", module.FIRST_DELAY),
-        (RuntimeError("a bug"), "InternalError", module.FIRST_DELAY),
+        (Denied("no rights"), "Forbidden", DENIED_DELAY),
+        (NotFound("no such group"), "PoolNotFound", FIRST_DELAY),
+        (InvalidSpec("spec.provider", "wrong"), "InvalidSpec", FIRST_DELAY),
+        (RuntimeError("a bug"), "InternalError", FIRST_DELAY),
     ],
 )
 async def test_a_failure_is_said_and_tried_again_later(
@@ -262,7 +264,7 @@ async def test_failures_in_a_row_are_tried_ever_later(bench: Bench) -> None:
         waits.append(wait)
         bench.clock[0] += wait
     assert waits[:3] == [2.0, 4.0, 8.0]
-    assert waits[-1] == module.LAST_DELAY
+    assert waits[-1] == LAST_DELAY
 
 
 async def test_after_a_write_that_may_have_happened_the_pool_is_read_anew(bench: Bench) -> None:
@@ -273,7 +275,7 @@ async def test_after_a_write_that_may_have_happened_the_pool_is_read_anew(bench:
         problem=Problem(reason="ProviderUnavailable", message="the connection broke")
     )
     assert bench.writes == [("gpu", "Failed")]
-    bench.clock[0] += module.FIRST_DELAY
+    bench.clock[0] += FIRST_DELAY
     assert (await bench.follow()).size == GroupSize(min=2, max=4, desired=0)
 
 
@@ -299,12 +301,12 @@ async def test_a_refused_write_is_said_until_one_succeeds(bench: Bench) -> None:
     for failures, delay in enumerate((60, 120, 240)):
         bench.provider.failures = [None, Denied("no rights")]
         assert await bench.follow(bounds()) == PoolView(problem=refused), failures
-        bench.clock[0] += module.FIRST_DELAY
+        bench.clock[0] += FIRST_DELAY
         assert await bench.follow(bounds()) == PoolView(size=size, problem=refused)
         assert bench.pools.follow(KEY, GROUP, bounds()) == min(
-            module.READ_INTERVAL, delay - module.FIRST_DELAY
+            module.READ_INTERVAL, delay - FIRST_DELAY
         )
-        bench.clock[0] += delay - module.FIRST_DELAY
+        bench.clock[0] += delay - FIRST_DELAY
     assert (await bench.follow(bounds())).problem is None
     assert bench.provider.size.min == 2
 
@@ -315,7 +317,7 @@ async def test_a_refused_write_that_is_wanted_no_more_is_not_spoken_of(bench: Be
     bench.clock[0] += module.WRITE_INTERVAL
     bench.provider.failures = [None, Denied("no rights")]
     await bench.follow(bounds(3))
-    bench.clock[0] += module.FIRST_DELAY
+    bench.clock[0] += FIRST_DELAY
     assert (await bench.follow()).problem is not None
     bench.pools.follow(KEY, GROUP, bounds())
     bench.clock[0] += module.READ_INTERVAL
@@ -481,7 +483,7 @@ async def test_a_minimum_that_is_not_raised_costs_no_call(bench: Bench) -> None:
 
 
 async def test_it_is_tried_for_a_while(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_DELAY", 0.0)
+    monkeypatch.setattr(pool_failures, "FIRST_DELAY", 0.0)
     await raised(bench)
     bench.provider.failures = [Transient("503"), Transient("503")]
     bench.pools.leave(KEY)
