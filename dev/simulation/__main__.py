@@ -1,28 +1,21 @@
 """`make simulate`: writes the table and the plot of docs/nodegroups.md."""
 
-import statistics
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from dev.simulation.days import DAY, POLICIES, STEP, Day, arrivals, simulate
+from dev.simulation.days import DAY, STEP, Day
+from dev.simulation.table import BEGIN, END, PAGE, compare, table
 
-DOCS = Path(__file__).parents[2] / "docs"
-PLOT = DOCS / "nodegroups.svg"
-PAGE = DOCS / "nodegroups.md"
-BEGIN, END = "<!-- simulation -->", "<!-- /simulation -->"
-PRICE = 3.0
-DAYS = 10
+PLOT = PAGE.with_suffix(".svg")
 # One point for every five minutes.
 DRAWN = 300 // STEP
 
 
 def main() -> None:
     """Simulate, and write the results into the documentation."""
-    results = {
-        policy: [simulate(arrivals(seed), policy) for seed in range(DAYS)] for policy in POLICIES
-    }
+    results = compare()
     shown = table(results)
     print(shown)
     plot(results, PLOT)
@@ -30,25 +23,6 @@ def main() -> None:
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
     PAGE.write_text(f"{head}{BEGIN}\n{shown}\n{END}{tail}")
-
-
-def table(results: dict[str, list[Day]]) -> str:
-    """Return the comparison as Markdown, each column a mean over the days."""
-    lines = [
-        "| policy | wait p50 | wait p95 | node-hours a day | cost a day | for each Run |",
-        "|---|---|---|---|---|---|",
-    ]
-    for policy, days in results.items():
-        waits = sorted(w for day in days for w in day.waits)
-        hours = statistics.mean(day.node_hours for day in days)
-        runs = len(waits) / len(days)
-        p50, p95 = (waits[int(len(waits) * q)] for q in (0.5, 0.95))
-        cost = hours * PRICE
-        lines.append(
-            f"| {policy} | {p50:.0f} s | {p95:.0f} s | {hours:.1f} | {cost:.0f} "
-            f"| {cost / runs:.2f} |"
-        )
-    return "\n".join(lines)
 
 
 def plot(results: dict[str, list[Day]], path: Path) -> None:

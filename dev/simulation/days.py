@@ -1,14 +1,15 @@
 """Days of Runs against a policy, with the operator's own code and no cluster.
 
 Nodes start slowly and take one Run at a time; what differs from policy to policy is only when they
-come and go.
+come and go. Time goes by in steps; those at which nothing can happen are passed over.
 """
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from labfunctions_operator.api.nodegroup import Decision, NodeGroup, NodeGroupSpec
@@ -81,6 +82,7 @@ def arrivals(seed: int) -> list[tuple[int, int]]:
     )
 
 
+@cache
 def ticks() -> list[tuple[int, int]]:
     """Return (second, Runs) of each tick of the schedules."""
     hourly = [(hour * 3600, HOURLY) for hour in range(24)]
@@ -95,17 +97,25 @@ def simulate(
     target = _autoscaler if policy == "autoscaler alone" else _operator(spec)
     to_come, queue = list(runs), list[tuple[int, int]]()
     machines: list[Machine] = []
-    day = Day()
+    day, unneeded = Day(), UNNEEDED[policy]
+    quiet_until, said = 0.0, None
     for now in range(0, until, STEP):
-        while to_come and to_come[0][0] <= now:
-            queue.append(to_come.pop(0))
-        _work(machines, queue, now, day)
-        wanted = min(target(machines, len(queue), now), max_nodes)
-        machines += [
-            Machine(ready_at=now + BOOT, idle_since=now + BOOT, bought_at=now)
-            for _ in range(wanted - len(machines))
-        ]
-        _let_go(machines, wanted, UNNEEDED[policy], now, day)
+        if now >= quiet_until:
+            before = _state(machines)
+            while to_come and to_come[0][0] <= now:
+                queue.append(to_come.pop(0))
+            _work(machines, queue, now, day)
+            size, look_again = target(machines, len(queue), now)
+            wanted = min(size, max_nodes)
+            machines += [
+                Machine(ready_at=now + BOOT, idle_since=now + BOOT, bought_at=now)
+                for _ in range(wanted - len(machines))
+            ]
+            _let_go(machines, wanted, unneeded, now, day)
+            is_settled = _state(machines) == before and wanted == said
+            said = wanted
+            times = [look_again, *(at for at, _ in to_come[:1]), *_changes(machines, unneeded)]
+            quiet_until = min(t for t in times if t > now) if is_settled else now
         day.nodes.append(len(machines))
         day.queue.append(len(queue))
     day.node_hours += sum(until - m.bought_at for m in machines) / 3600
@@ -139,24 +149,40 @@ def _let_go(machines: list[Machine], wanted: int, unneeded: int, now: int, day: 
             day.node_hours += (now - machine.bought_at) / 3600
 
 
-Target = Callable[[list[Machine], int, int], int]
+def _state(machines: Sequence[Machine]) -> list[tuple[int, int | None, int | None]]:
+    return [(m.bought_at, m.busy_until, m.surplus_since) for m in machines]
 
 
-def _autoscaler(machines: list[Machine], waiting: int, now: int) -> int:
+def _changes(machines: Sequence[Machine], unneeded: int) -> Iterator[float]:
+    """Yield when machines change by themselves."""
+    for machine in machines:
+        yield machine.ready_at
+        if machine.busy_until is not None:
+            yield machine.busy_until
+        if machine.surplus_since is not None:
+            yield machine.surplus_since + unneeded
+
+
+# Returns how many nodes are wanted, and until which second that is so if nothing else changes.
+Target = Callable[[list[Machine], int, int], tuple[int, float]]
+
+
+def _autoscaler(machines: list[Machine], waiting: int, now: int) -> tuple[int, float]:
     """Want a node for each pod."""
-    return sum(m.busy_until is not None for m in machines) + waiting
+    return sum(m.busy_until is not None for m in machines) + waiting, math.inf
 
 
 def _operator(spec: NodeGroupSpec) -> Target:
     """Want what the operator's policy says, which remembers its last decision only."""
     desired: int | None = None
     last: Decision | None = None
-    ahead = parse_duration(spec.warm_ahead) if spec.warm_ahead else timedelta(0)
+    ahead = int(parse_duration(spec.warm_ahead).total_seconds()) if spec.warm_ahead else 0
+    sights = [at - ahead for at, _ in ticks()]
 
-    def target(machines: list[Machine], waiting: int, now: int) -> int:
+    def target(machines: list[Machine], waiting: int, now: int) -> tuple[int, float]:
         nonlocal desired, last
         moment = MIDNIGHT + timedelta(seconds=now)
-        due = sum(count for at, count in ticks() if now < at <= now + ahead.total_seconds())
+        due = sum(count for at, count in ticks() if now < at <= now + ahead)
         ready = [m for m in machines if m.ready_at <= now]
         load = Load(
             nodes=[
@@ -176,7 +202,8 @@ def _operator(spec: NodeGroupSpec) -> Target:
         if size.desired != before:
             last = Decision(at=rfc3339(moment), from_size=before, to=size.desired, why=size.why)
         desired = size.desired
-        return desired
+        look_again = (size.look_again - MIDNIGHT).total_seconds() if size.look_again else math.inf
+        return desired, min((t for t in (*sights, look_again) if t > now), default=math.inf)
 
     return target
 

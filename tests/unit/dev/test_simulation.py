@@ -2,6 +2,7 @@ from functools import cache
 
 import pytest
 
+from dev.simulation import table
 from dev.simulation.days import DAY, MAX_NODES, POLICIES, Day, arrivals, simulate
 
 # Thousands of decisions, on a machine that may have other things to do.
@@ -33,3 +34,10 @@ def test_each_run_gets_a_node_once_and_the_limit_holds(policy: str) -> None:
 def test_what_is_known_ahead_shortens_the_wait() -> None:
     without, with_warmth = morning("demand"), morning("demand, warm")
     assert sum(with_warmth.waits) < sum(without.waits) / 2
+
+
+def test_the_documentation_shows_what_the_code_gives() -> None:
+    """If it does not: `make simulate`, and read what the page says of the table."""
+    _, _, rest = table.PAGE.read_text().partition(table.BEGIN)
+    shown, _, _ = rest.partition(table.END)
+    assert shown.strip() == table.table(table.compare())
