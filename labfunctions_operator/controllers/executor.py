@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from labfunctions_operator.controllers.ownership import check_owner, hash_of, with_hash
 from labfunctions_operator.errors import ChildRefused, Denied, InvalidSpec, NotFound, Transient
@@ -25,17 +25,24 @@ logger = logging.getLogger(__name__)
 CREATE_ONLY = frozenset({"Job", "Run", "Pod"})
 
 
+class Denial(NamedTuple):
+    """A write that is not made until somebody grants or changes something."""
+
+    kind: str
+    error: Exception
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
     """What became of writes that do not depend on each other.
 
     Attributes:
         refused: Why pods may not leave their nodes, of those that were asked to and may not.
-        denied: Why others were not made, until somebody grants or changes something.
+        denied: The writes that were not made.
     """
 
     refused: Mapping[Ref, str]
-    denied: Sequence[Exception] = ()
+    denied: Sequence[Denial] = ()
 
 
 class Executor:
@@ -84,7 +91,7 @@ class Executor:
         Raises:
             Transient: Of the first write that failed so; the rest is left to the next try.
         """
-        denied: list[Exception] = []
+        denied: list[Denial] = []
         refused = await self._write_children(plan, obj, partial(_noting, denied))
         return Attempt(refused=refused, denied=denied)
 
@@ -96,14 +103,17 @@ class Executor:
                 await self._record(written, event)
 
     async def _write_children(
-        self, plan: Plan, obj: Mapping[str, Any], each: Callable[[], AbstractContextManager[None]]
+        self,
+        plan: Plan,
+        obj: Mapping[str, Any],
+        each: Callable[[str], AbstractContextManager[object]],
     ) -> Mapping[Ref, str]:
         for ref in plan.delete:
-            with each():
+            with each(ref.kind):
                 await self._delete(ref)
         refused = {ref: why for ref in plan.evict if (why := await self._evict(ref))}
         for manifest in plan.apply:
-            with each():
+            with each(manifest["kind"]):
                 if (child := await self._apply(manifest)) is not None:
                     self._on_child(child, obj)
         return refused
@@ -250,13 +260,13 @@ class Executor:
 
 
 @contextmanager
-def _noting(denied: list[Exception]) -> Iterator[None]:
+def _noting(denied: list[Denial], kind: str) -> Iterator[None]:
     """Take note of what only somebody else can change."""
     try:
         yield
     except (Denied, InvalidSpec, NotFound) as error:
         logger.warning("%s: %s", type(error).__name__, error)
-        denied.append(error)
+        denied.append(Denial(kind, error))
 
 
 def _log(action: str, child: str) -> None:

@@ -67,7 +67,11 @@ class NodeGroups:
             return await self._refuse(key, obj, error, now)
         attempt = await self._executor.attempt(decided.plan, obj)
         if attempt.denied:
-            seen = replace(seen, denied=(*seen.denied, *map(_problem, attempt.denied)))
+            seen = replace(
+                seen,
+                denied=(*seen.denied, *(_problem(denial.error) for denial in attempt.denied)),
+                is_placing_denied=any(denial.kind == "Pod" for denial in attempt.denied),
+            )
             decided = reconcile_node_group(group, seen, self._settings, now)
         await self._executor.tell(with_story(decided.plan, obj), obj)
         waits = [decided.plan.requeue_after, DENIED_DELAY if seen.denied else None]
@@ -104,7 +108,7 @@ class NodeGroups:
         ]
         attempt = await self._executor.attempt(Plan(apply=give_back(others)), {})
         if attempt.denied:
-            raise attempt.denied[0]
+            raise attempt.denied[0].error
 
     async def observe(self, key: Key, group: NodeGroup) -> NodeGroupObserved:
         """Return what exists around a NodeGroup."""

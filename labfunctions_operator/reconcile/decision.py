@@ -85,12 +85,14 @@ def decide(group: NodeGroup, seen: NodeGroupObserved, demand: Demand, now: datet
     # Forgotten only when there is a new one: time alone is no reason to write.
     recent = [t for t in status.recent_decisions if parse_time(t) + _HOUR > now]
     has_pods = group.spec.provider.name == CAPACITY and not group.spec.observe_only
-    failures = failures_of(group, placeholders, now) if has_pods else None
+    failures = status.placeholder_failures if has_pods else None
+    if has_pods and not seen.is_placing_denied:  # else the same ones would count at each look
+        failures = failures_of(group, placeholders, now)
     retry = retry_at(failures) if failures else now
     is_due = has_pods and retry <= now and are_missing(group, demand.load, placeholders)
     last = status.last_decision
     falls_back = size.desired < before and last is not None and last.to > last.from_size
-    is_turn = falls_back or (is_due and not seen.denied)
+    is_turn = falls_back or (is_due and not seen.is_placing_denied)
     is_stalled = is_turn and len(recent) >= TURNS_AN_HOUR
     # The group's own bounds hold all the same.
     desired = min(before, group.spec.max) if is_stalled and falls_back else size.desired

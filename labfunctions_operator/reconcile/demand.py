@@ -53,7 +53,8 @@ class NodeGroupObserved:
         pool: What the provider reports, where it is asked.
         drained: All pods on nodes that are being released, by the node's name.
         refusals: Of those pods that may not leave, by their uid.
-        denied: What the operator may not look at or write, and why.
+        denied: Why the operator may not look at, or write, some of it.
+        is_placing_denied: Whether that concerns place-holders: they are not as they were left.
     """
 
     nodes: Sequence[Object] = ()
@@ -67,6 +68,7 @@ class NodeGroupObserved:
     drained: Mapping[str, Sequence[Object]] = field(default_factory=dict)
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     denied: Sequence[Problem] = ()
+    is_placing_denied: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

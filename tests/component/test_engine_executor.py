@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from dev.cluster.kubectl import Kubectl
 from labfunctions_operator.controllers.engine import Engine
-from labfunctions_operator.controllers.executor import Executor
+from labfunctions_operator.controllers.executor import Attempt, Executor
 from labfunctions_operator.desired.names import SPEC_HASH
 from labfunctions_operator.errors import InvalidSpec, NotFound, Transient
 from labfunctions_operator.kube.cache import Cache
@@ -39,8 +38,11 @@ class Bench:
         default_factory=lambda: {"Probe": Cache(), "Job": Cache(), "ConfigMap": Cache()}
     )
 
-    async def execute(self, plan: Plan, obj: Object | None = None) -> Mapping[Ref, str]:
-        return await Executor(self.client, self.caches).execute(plan, obj or self.owner)
+    async def execute(self, plan: Plan, obj: Object | None = None) -> None:
+        await Executor(self.client, self.caches).execute(plan, obj or self.owner)
+
+    async def attempt(self, plan: Plan) -> Attempt:
+        return await Executor(self.client, self.caches).attempt(plan, self.owner)
 
     def held(self, kind: str, name: str) -> Object | None:
         return self.caches[kind].get(self.namespace, name)
@@ -224,12 +226,12 @@ async def test_executor_tells_which_pods_a_budget_keeps_and_goes_on(
     runs = ("--subresource=status", "--type=merge", '--patch={"status": {"phase": "Running"}}')
     kubectl.run("patch", "pod", "web", "-n", bench.namespace, *runs)
     ref = Ref.to("v1", "Pod", meta)
-    plan = Plan(evict=(ref,), status={"phase": "Done"})
-    refused = await bench.execute(plan)
+    plan = Plan(evict=(ref,), apply=(bench.config_map(a="b"),))
+    refused = (await bench.attempt(plan)).refused
     assert "disruption budget web " in refused[ref]
-    assert "patch probes/status" in await bench.audit.writes()
+    assert "patch configmaps" in await bench.audit.writes()
     kubectl.run("delete", "pdb", "web", "-n", bench.namespace)
-    assert await bench.execute(Plan(evict=(ref,))) == {}
+    assert (await bench.attempt(Plan(evict=(ref,)))).refused == {}
 
 
 async def test_executor_reports_a_namespace_that_is_gone(bench: Bench) -> None:

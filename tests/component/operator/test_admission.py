@@ -8,7 +8,7 @@ import pytest
 from dev.cluster.kubectl import Kubectl
 
 from .api import Api, ApiError, Object
-from .objects import READY_MADE, inline_run, project, run, sourceless, workflow
+from .objects import API_VERSION, READY_MADE, inline_run, project, run, sourceless, workflow
 from .process import ROOT
 
 URL = "https://git.test/wine.git"
@@ -20,6 +20,18 @@ def refused(api: Api, manifest: Object) -> str:
         api.create(manifest)
     assert caught.value.code in (400, 422), caught.value
     return str(caught.value)
+
+
+def node_group(name: str, schedule: str) -> Object:
+    """Sixteen warm times, the most there may be."""
+    warm = [{"schedule": schedule, "duration": "1h", "min": 1}] * 16
+    spec = {"labels": {"pool": name}, "max": 1, "warm": warm}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "NodeGroup",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
 
 
 def git(**changes: Any) -> Object:
@@ -95,8 +107,15 @@ def test_api_server_refuses(api: Api, namespace: str, manifest: Object, message:
     ["@houry", "@HOURLY", "H H * * *", "0 0 L * *", "61 * * * *", "* * * * *;", "* * * foo *"],
 )
 def test_a_schedule_with_a_slip_is_refused(api: Api, namespace: str, schedule: str) -> None:
-    manifest = workflow(namespace, schedule=schedule)
-    assert "schedule has five fields (minute 0-59, hour 0-23" in refused(api, manifest)
+    why = "schedule has five fields (minute 0-59, hour 0-23"
+    assert why in refused(api, workflow(namespace, schedule=schedule))
+    assert f"warm: {why}" in refused(api, node_group(namespace, schedule))
+
+
+@pytest.mark.parametrize("schedule", ["@daily", "0\t*/2 1,15  jan-MAR\tsun"])
+def test_nodes_are_kept_warm_by_what_is_a_schedule(api: Api, namespace: str, schedule: str) -> None:
+    api.create(node_group(namespace, schedule))
+    api.delete("NodeGroup", "", namespace)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,8 @@ def test_an_attempt_that_is_denied_one_write_makes_all_others(failure: Exception
     )
     caches = {"Workflow": Cache()}
     denied = asyncio.run(Executor(server, caches).attempt(plan, OWNER)).denied
-    assert [str(error) for error in denied] == ["no right to delete", str(failure)]
+    assert [str(denial.error) for denial in denied] == ["no right to delete", str(failure)]
+    assert {denial.kind for denial in denied} == {"Pod"}
     assert (server.deleted, server.created) == (["web", "dns"], ["second"])
     assert len(caches["Workflow"]) == 0, "what came of it is to be told first"
 

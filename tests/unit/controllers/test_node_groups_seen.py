@@ -13,7 +13,7 @@ from labfunctions_operator.api.times import rfc3339
 from labfunctions_operator.controllers.caches import NODES_KNOWN
 from labfunctions_operator.controllers.dependents import Dependents
 from labfunctions_operator.controllers.engine import DENIED_DELAY
-from labfunctions_operator.controllers.executor import Attempt
+from labfunctions_operator.controllers.executor import Attempt, Denial
 from labfunctions_operator.controllers.nodegroups import NodeGroups
 from labfunctions_operator.controllers.pools import Pools
 from labfunctions_operator.controllers.world import World
@@ -332,7 +332,7 @@ class Recorder:
         told: Each status.
     """
 
-    def __init__(self, *denied: Exception) -> None:
+    def __init__(self, *denied: Denial) -> None:
         self.denied = denied
         self.applied: list[Object] = []
         self.told: list[Any] = []
@@ -388,7 +388,7 @@ async def test_a_group_that_is_gone_gives_back_the_nodes_it_cordoned() -> None:
     await groups.leave(Key("NodeGroup", "", "old"))
     assert [m["metadata"]["name"] for m in recorder.applied] == ["mine"]
     assert "spec" not in recorder.applied[0], "the field is given up"
-    recorder.denied = (Denied("no right to patch nodes (403)"),)
+    recorder.denied = (Denial("Node", Denied("no right to patch nodes (403)")),)
     with pytest.raises(Denied):  # the engine tries again
         await groups.leave(Key("NodeGroup", "", "old"))
 
@@ -454,7 +454,7 @@ def said(status: Any, type: str = "Ready") -> tuple[str, str, str]:
 async def test_a_group_that_is_denied_a_part_goes_on_with_the_others(
     error: Exception, reason: str
 ) -> None:
-    recorder, follower, obj = Recorder(error), Follower(), remote_group()
+    recorder, follower, obj = Recorder(Denial("Node", error)), Follower(), remote_group()
     groups = groups_of(world_of(obj, run(nodeGroup="gpu")), recorder, follower)
     assert await groups.reconcile(GROUP, obj, at(0)) == DENIED_DELAY
     [status] = recorder.told
@@ -476,7 +476,7 @@ async def test_a_group_that_is_denied_a_part_goes_on_with_the_others(
 async def test_placeholders_that_are_denied_are_no_loop_of_somebodys() -> None:
     obj = group()
     obj["spec"]["min"] = 2
-    recorder = Recorder(Denied("exceeded quota (403)"), Denied("exceeded quota (403)"))
+    recorder = Recorder(*[Denial("Pod", Denied("exceeded quota (403)"))] * 2)
     groups = groups_of(world_of(obj), recorder)
     for minute in range(3):
         await groups.reconcile(GROUP, obj, at(60 * minute))
@@ -493,7 +493,7 @@ async def test_placeholders_that_are_denied_are_no_loop_of_somebodys() -> None:
 async def test_a_cluster_without_capacity_buffers_says_so_and_goes_on() -> None:
     obj = group()
     obj["spec"]["provider"] = {"capacity": {"capacityBuffer": True}}
-    recorder = Recorder(NotFound("no such kind"))
+    recorder = Recorder(Denial("CapacityBuffer", NotFound("no such kind")))
     await groups_of(world_of(obj, run(nodeGroup="gpu")), recorder).reconcile(GROUP, obj, at(0))
     [status] = recorder.told
     assert status["pendingRuns"] == 1

@@ -1,6 +1,7 @@
 """A group of nodes in memory: Runs, an autoscaler or none, a provider, and a clock."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from crd_schema import status_errors
@@ -12,7 +13,7 @@ from labfunctions_operator.api.parse import parse
 from labfunctions_operator.reconcile.demand import NodeGroupObserved, Refusal
 from labfunctions_operator.reconcile.nodegroup import NodeGroupPlan, reconcile_node_group
 from labfunctions_operator.reconcile.nodes import Bounds, GroupSize, PoolView
-from labfunctions_operator.reconcile.plan import Event, Plan
+from labfunctions_operator.reconcile.plan import Event, Plan, Problem
 from labfunctions_operator.reconcile.pods import is_over
 
 SETTINGS = make_settings(autoscaling={"enabled": True})
@@ -85,6 +86,7 @@ class NodeGroupWorld(Settling):
         waiting: What each Run asks for that waits.
         others: Pods of others on each node.
         budgets: Those of them that may not leave.
+        denied: What the API server says to each write but of the status, if it denies it.
         pool: The bounds at the provider; None for providers inside the cluster.
         writes: What the operator wrote: `status`, `create x`, `delete x`, `evict x`, `patch x`.
     """
@@ -108,6 +110,7 @@ class NodeGroupWorld(Settling):
         is_remote = provider.capacity is None and provider.static is None
         self.pool = GroupSize(min=0, max=4, desired=0) if is_remote else None
         self.is_known = True
+        self.denied: Problem | None = None
         self.writes: list[str] = []
         self.events: list[Event] = []
 
@@ -173,7 +176,15 @@ class NodeGroupWorld(Settling):
     def step(self) -> NodeGroupPlan:
         """Reconcile once and carry it out."""
         decided = self.decide()
-        self._write_children(decided.plan)
+        if self.denied and (decided.plan.apply or decided.plan.delete):
+            kinds = {what["kind"] for what in decided.plan.apply}
+            is_placing_denied = "Pod" in kinds | {ref.kind for ref in decided.plan.delete}
+            seen = replace(
+                self.observed(), denied=(self.denied,), is_placing_denied=is_placing_denied
+            )
+            decided = reconcile_node_group(self.group, seen, SETTINGS, at(self.seconds))
+        else:
+            self._write_children(decided.plan)
         self._write_status(decided.plan)
         if decided.bounds is not None:
             self._write_pool(decided.bounds)

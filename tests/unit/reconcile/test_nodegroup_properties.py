@@ -12,6 +12,7 @@ from nodegroup_world import DEAD_SECONDS, REMOTE, REQUESTS, NodeGroupWorld, brea
 from objects import at
 
 from labfunctions_operator.api.times import parse_duration
+from labfunctions_operator.reconcile.plan import Problem
 from labfunctions_operator.reconcile.pods import is_over
 from labfunctions_operator.reconcile.warm import floor_at
 
@@ -126,6 +127,10 @@ def the_pool_is_unknown(world: NodeGroupWorld) -> None:
     world.is_known = not world.is_known
 
 
+def the_operator_is_denied(world: NodeGroupWorld) -> None:
+    world.denied = None if world.denied else Problem(reason="Forbidden", message="403")
+
+
 def an_image_is_built(world: NodeGroupWorld) -> None:
     world.images = [f"image@{len(world.writes)}", *world.images[:1], *world.images[2:]]
 
@@ -157,6 +162,7 @@ EVENTS: list[Callable[[NodeGroupWorld], None]] = [
     a_moment,
     a_while,
     the_pool_is_unknown,
+    the_operator_is_denied,
     a_tick_is_near,
     an_image_is_built,
     a_larger_max,
@@ -178,7 +184,7 @@ def checked_step(world: NodeGroupWorld) -> None:
     assert not {n for n in gone if not before[n]["spec"].get("unschedulable")}, "not cordoned"
     alive = [r for r in plan.delete if r.kind == "Pod"]
     assert not (alive and [m for m in plan.apply if m["kind"] == "Pod"]), "created and deleted"
-    if spec.provider.capacity and not spec.provider.capacity.resources:
+    if spec.provider.capacity and not spec.provider.capacity.resources and not world.denied:
         held = [p for p in world.placeholders.values() if not is_over(p)]
         assert len(held) <= max(0, world.status["desired"] - len(busy)), "more than wanted"
     cordoned = {m["metadata"]["name"] for m in plan.apply if m.get("spec", {}).get("unschedulable")}
@@ -225,7 +231,7 @@ def test_a_queue_is_never_starved(
 ) -> None:
     """Whatever happened before, every Run that waits is served in the end."""
     world = world_after(spec, provider, history)
-    world.is_known = True
+    world.is_known, world.denied = True, None
     if all_dead:
         world.add_nodes(runs)
         for node in world.nodes.values():
@@ -256,7 +262,7 @@ def test_an_empty_group_is_at_its_minimum_after_idle_and_cooldown(
     spec.pop("policy", None)
     spec.pop("warm", None)
     world = world_after(spec, provider, history)
-    world.is_known = True
+    world.is_known, world.denied = True, None
     world.waiting.clear()
     world.ticks.clear()
     for run in list(world.running):

@@ -1,10 +1,12 @@
 """Which place-holders there are, and what becomes of those that fail."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from nodegroup_world import (
     REQUESTS,
+    SETTINGS,
     NodeGroupWorld,
     served,
     with_runs,
@@ -15,6 +17,7 @@ from labfunctions_operator.reconcile.decision import TURNS_AN_HOUR
 from labfunctions_operator.reconcile.demand import NodeGroupObserved
 from labfunctions_operator.reconcile.nodegroup import reconcile_node_group
 from labfunctions_operator.reconcile.placeholders import FIRST_DELAY, STEADY
+from labfunctions_operator.reconcile.plan import Problem
 
 HOUR = 3600
 
@@ -141,6 +144,33 @@ def test_placeholders_that_somebody_takes_away_are_made_anew_so_often_and_no_mor
     assert world.condition("Stalled")[:2] == ("True", "TooManyDecisions")
     assert world.condition("Ready")[:2] == ("False", "Stalled")
     assert "create gpu-placeholder-0" in world.wait(HOUR)
+
+
+def test_a_placeholder_that_failed_and_may_not_be_deleted_has_failed_once() -> None:
+    world = NodeGroupWorld(min=1)
+    world.settle()
+    world.placeholders["gpu-placeholder-0"]["status"] = {"phase": "Failed", "reason": "OutOfpods"}
+    world.denied = Problem(reason="Forbidden", message="no right to delete pods (403)")
+    assert world.settle() == ["status"]
+    for _ in range(5):
+        assert world.wait(60) == []
+    assert world.condition("Ready")[:2] == ("False", "Forbidden")
+    world.denied = None
+    world.settle()
+    assert world.status["placeholderFailures"]["count"] == 1
+    assert world.condition("Ready")[:2] == ("True", "Ready")
+
+
+@pytest.mark.parametrize("is_placing_denied", [False, True])
+def test_a_placeholder_made_anew_counts_unless_it_may_not_be_made(is_placing_denied: bool) -> None:
+    world = NodeGroupWorld(min=1)
+    world.settle()
+    world.placeholders.clear()
+    denied = Problem(reason="Forbidden", message="no right to patch nodes or create pods (403)")
+    seen = replace(world.observed(), denied=(denied,), is_placing_denied=is_placing_denied)
+    status = reconcile_node_group(world.group, seen, SETTINGS, NOW).plan.status
+    assert status is not None
+    assert ("recentDecisions" in status) != is_placing_denied
 
 
 def test_a_run_that_pushes_a_placeholder_aside_is_no_loop_of_somebodys() -> None:
