@@ -77,12 +77,12 @@ def test_a_pool_is_raised_while_runs_need_it_and_lowered_after(
 ) -> None:
     pool.create(**on(group))
     names = pool.prepare(repository, 2)
-    until(lambda: account.bounds(group) == (2, 3), "the minimum is raised", seconds=30)
+    until(lambda: account.bounds(group) == (2, 3), "the minimum is raised")
     assert account.tags(group)[RAISED] == pool.status["wanted"]["until"]
     assert account.group(group)["DesiredCapacity"] == 2
     for name in names:
         pool.finish(name)
-    until(lambda: account.bounds(group) == (0, 3), "the minimum is lowered", seconds=30)
+    until(lambda: account.bounds(group) == (0, 3), "the minimum is lowered")
     until(lambda: RAISED not in account.tags(group), "the mark is gone")
     pool.await_status(desired=0, min=0)
     assert pool.placeholders() == []
@@ -100,7 +100,6 @@ def test_an_eks_node_group_is_raised_and_lowered(
     until(
         lambda: account.scaling(cluster, "gpu") == {"minSize": 1, "maxSize": 3, "desiredSize": 1},
         "the minimum is raised",
-        seconds=30,
     )
     tags = account.tags(behind)
     assert tags[RAISED] == pool.status["wanted"]["until"]
@@ -110,7 +109,6 @@ def test_an_eks_node_group_is_raised_and_lowered(
     until(
         lambda: account.scaling(cluster, "gpu")["minSize"] == 0,
         "the minimum is lowered",
-        seconds=30,
     )
     until(lambda: RAISED not in account.tags(behind), "the mark is gone")
     pool.await_status(desired=0, min=0)
@@ -150,11 +148,10 @@ def test_machines_are_bounded_by_annotations_that_go_with_the_need(
     until(
         lambda: (machines().get(MIN), machines().get(MAX)) == ("1", "3"),
         "the minimum is raised",
-        seconds=30,
     )
     assert machines()[RAISED] == pool.status["wanted"]["until"]
     pool.finish(name)
-    until(lambda: machines()[MIN] == "0" and RAISED not in machines(), "it is lowered", seconds=30)
+    until(lambda: machines()[MIN] == "0" and RAISED not in machines(), "it is lowered")
     # The node that came has shown what nodes of the group are like.
     assert machines()[f"{CAPACITY}/cpu"] == "4"
     assert machines()[f"{CAPACITY}/gpu-count"] == "1"
@@ -166,14 +163,14 @@ def test_a_restart_writes_nothing(
     pool: Pool[Autoscaler], group: str, account: Account, front: Front
 ) -> None:
     pool.create(min=1, **on(group))
-    until(lambda: account.bounds(group) == (1, 3), "the minimum is set", seconds=30)
+    until(lambda: account.bounds(group) == (1, 3), "the minimum is set")
     pool.await_status(written={"min": 1, "max": 3})
     tags, version = account.tags(group), pool.obj["metadata"]["resourceVersion"]
     assert pool.bench.operator.stop() == 0
     front.forget()
     pool.bench.operator.ensure()
     # It is read, and compared with what is wanted.
-    until(lambda: front.calls.count(DESCRIBE) >= 3, "the pool is looked at", seconds=30)
+    until(lambda: front.calls.count(DESCRIBE) >= 3, "the pool is looked at")
     time.sleep(1)
     assert front.writes == []
     assert account.tags(group) == tags
@@ -185,11 +182,11 @@ def test_a_note_that_somebody_deleted_comes_back(
 ) -> None:
     pool.create(**on(group))
     [name] = pool.prepare(repository, 1)
-    until(lambda: RAISED in account.tags(group), "the minimum is raised", seconds=30)
-    until(lambda: account.bounds(group) == (1, 3), "the minimum is raised", seconds=30)
+    until(lambda: RAISED in account.tags(group), "the minimum is raised")
+    until(lambda: account.bounds(group) == (1, 3), "the minimum is raised")
     account.untag(group, RAISED)
     pool.bench.operator.restart()
-    until(lambda: RAISED in account.tags(group), "the mark is back", seconds=30)
+    until(lambda: RAISED in account.tags(group), "the mark is back")
     assert condition(pool.obj, "Drifted")["status"] == "False"
     pool.finish(name)
 
@@ -200,10 +197,10 @@ def test_another_pool_is_taken_over_and_the_first_one_is_let_go(
     other = account.add_group(f"asg-{next(_numbers)}", high=10)
     pool.create(**on(group))
     [name] = pool.prepare(repository, 1)
-    until(lambda: account.bounds(group) == (1, 3), "the minimum is raised", seconds=30)
+    until(lambda: account.bounds(group) == (1, 3), "the minimum is raised")
     pool.patch(**on(other))
-    until(lambda: account.bounds(other) == (1, 3), "the other one is raised", seconds=30)
-    until(lambda: account.bounds(group) == (0, 3), "the first one is lowered", seconds=30)
+    until(lambda: account.bounds(other) == (1, 3), "the other one is raised")
+    until(lambda: account.bounds(group) == (0, 3), "the first one is lowered")
     assert condition(pool.obj, "Drifted")["status"] == "False"
     pool.finish(name)
 
@@ -213,12 +210,11 @@ def test_a_raise_ends_though_the_spec_is_refused(
 ) -> None:
     pool.create(**on(group))
     [name] = pool.prepare(repository, 1)
-    until(lambda: account.bounds(group) == (1, 3), "the minimum is raised", seconds=30)
+    until(lambda: account.bounds(group) == (1, 3), "the minimum is raised")
     pool.patch(warm=[{"schedule": "0 0 31 2 *", "duration": "1h", "min": 1}])
     until(
         lambda: condition(pool.obj, "Ready").get("reason") == "InvalidSpec",
         "it is refused",
-        seconds=30,
     )
     assert account.bounds(group) == (1, 3)
     # Its time is over.
@@ -226,7 +222,7 @@ def test_a_raise_ends_though_the_spec_is_refused(
     pool.bench.api.patch(
         "NodeGroup", "", pool.name, {"status": {"wanted": wanted}}, subresource="/status"
     )
-    until(lambda: account.bounds(group) == (0, 3), "the minimum is lowered", seconds=30)
+    until(lambda: account.bounds(group) == (0, 3), "the minimum is lowered")
     assert condition(pool.obj, "Ready")["reason"] == "InvalidSpec"
     pool.finish(name)
 
@@ -236,11 +232,11 @@ def test_a_group_that_is_deleted_takes_its_raise_along_and_leaves_its_runs_alone
 ) -> None:
     pool.create(max=2, **on(group))
     running, waiting = pool.prepare(repository, 2)
-    until(lambda: account.bounds(group) == (2, 2), "the minimum is raised", seconds=30)
+    until(lambda: account.bounds(group) == (2, 2), "the minimum is raised")
     pool.running_pod(running)
     account.untag(group, RAISED)
     pool.bench.api.delete("NodeGroup", "", pool.name)
-    until(lambda: account.bounds(group) == (0, 2), "the minimum is lowered", seconds=30)
+    until(lambda: account.bounds(group) == (0, 2), "the minimum is lowered")
     until(lambda: RAISED not in account.tags(group), "the mark is gone")
     pool.finish(running)
     pool.finish(waiting)
@@ -271,18 +267,16 @@ def test_a_node_that_may_not_be_given_back_keeps_nothing_else_up(
     cordoned = json.dumps({**node, "spec": {"unschedulable": True}})
     as_operator = ("apply", "--server-side", "--field-manager=labfunctions", "-f", "-")
     kubectl.run(*as_operator, text=cordoned)
-    until(
-        lambda: condition(pool.obj, "Ready").get("reason") == "Forbidden", "it says so", seconds=30
-    )
+    until(lambda: condition(pool.obj, "Ready").get("reason") == "Forbidden", "it says so")
     pool.prepare(repository, 1)
-    until(lambda: account.bounds(group) == (1, 3), "the minimum is raised", seconds=30)
+    until(lambda: account.bounds(group) == (1, 3), "the minimum is raised")
     ready = condition(pool.obj, "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "Forbidden")
     assert 'cannot patch resource "nodes"' in ready["message"]
     assert pool.status["desired"] == 1
     process.grant_rights(kubectl, *AUTOSCALING)
     pool.patch(max=4)
-    until(lambda: condition(pool.obj, "Ready").get("status") == "True", "it is Ready", seconds=30)
+    until(lambda: condition(pool.obj, "Ready").get("status") == "True", "it is Ready")
     found = pool.bench.api.get("Node", "", name)
     assert found is not None
     assert "unschedulable" not in found["spec"]
@@ -293,11 +287,11 @@ def test_an_operator_killed_after_a_raise_undoes_it(
 ) -> None:
     pool.create(**on(group))
     [name] = pool.prepare(repository, 1)
-    until(lambda: account.bounds(group) == (1, 3), "the minimum is raised", seconds=30)
+    until(lambda: account.bounds(group) == (1, 3), "the minimum is raised")
     pool.bench.operator.kill()
     pool.bench.kubelet.finish(pool.running_pod(name), {"reason": "Succeeded", "message": "ok"})
     pool.bench.operator.ensure()
-    until(lambda: account.bounds(group) == (0, 3), "the minimum is lowered", seconds=30)
+    until(lambda: account.bounds(group) == (0, 3), "the minimum is lowered")
 
 
 def test_a_change_by_somebody_else_stays(
@@ -307,12 +301,10 @@ def test_a_change_by_somebody_else_stays(
     pool.await_status(written={"min": 0, "max": 3})
     account.autoscaling.update_auto_scaling_group(AutoScalingGroupName=group, MaxSize=9)
     pool.prepare(repository, 1)
-    until(
-        lambda: condition(pool.obj, "Drifted").get("status") == "True", "drift is said", seconds=30
-    )
+    until(lambda: condition(pool.obj, "Drifted").get("status") == "True", "drift is said")
     assert account.bounds(group) == (0, 9)
     pool.patch(max=4)
-    until(lambda: account.bounds(group)[1] == 4, "an edit takes it over", seconds=30)
+    until(lambda: account.bounds(group)[1] == 4, "an edit takes it over")
 
 
 def down(front: Front) -> None:
@@ -357,7 +349,6 @@ def test_runs_go_on_while_the_provider_does_not(
     until(
         lambda: condition(pool.obj, "Ready").get("reason") == reason,
         f"it says {reason}",
-        seconds=40,
     )
     assert condition(pool.obj, "ScalingActive")["status"] == "False"
     [name] = pool.prepare(repository, 1)
@@ -367,6 +358,4 @@ def test_runs_go_on_while_the_provider_does_not(
     if fault is not denied:  # that is tried again after a minute
         front.recover()
         until(lambda: account.bounds(group) == (1, 3), "it recovers", seconds=90)
-        until(
-            lambda: condition(pool.obj, "Ready").get("status") == "True", "it says so", seconds=20
-        )
+        until(lambda: condition(pool.obj, "Ready").get("status") == "True", "it says so")

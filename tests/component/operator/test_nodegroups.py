@@ -184,7 +184,7 @@ def test_a_capacity_buffer_speaks_for_nodes_where_its_kind_is_served(
         assert message.startswith("spec.provider.capacity.capacityBuffer: this cluster does not")
     with installed(kubectl, crd):
         pool.patch(min=2)
-        until(lambda: buffer_of(pool).get("replicas") == 2, "two nodes are asked for", seconds=30)
+        until(lambda: buffer_of(pool).get("replicas") == 2, "two nodes are asked for")
         pool.await_status(provider="capacityBuffer", desired=2, ready=0)
         assert condition(pool.obj, "ScalingActive")["status"] == "True"
         template = api.get("PodTemplate", NAMESPACE, buffer_of(pool)["podTemplateRef"]["name"])
@@ -206,7 +206,7 @@ def test_a_capacity_buffer_speaks_for_nodes_where_its_kind_is_served(
         pool.patch(provider={"capacity": {"capacityBuffer": True}})
         until(lambda: buffer_of(pool) and not pool.placeholders(), "and give it back")
         api.delete("NodeGroup", "", pool.name)
-        until(lambda: not buffer_of(pool), "it goes with its group", seconds=45)
+        until(lambda: not buffer_of(pool), "it goes with its group")
 
 
 def test_idle_nodes_without_an_autoscaler_are_drained_and_deleted(pool: Pool[Autoscaler]) -> None:
@@ -226,7 +226,7 @@ def test_idle_nodes_without_an_autoscaler_are_drained_and_deleted(pool: Pool[Aut
     until(lambda: pool.bench.api.get("ServiceAccount", "default", "default"), "an account")
     pool.bench.create(bystander)
     pool.create(min=1, provider={"static": {"deleteNodes": True}}, idle={"after": "1s"})
-    until(lambda: len(pool.autoscaler.nodes()) == 1, "one node goes", seconds=40)
+    until(lambda: len(pool.autoscaler.nodes()) == 1, "one node goes")
     pool.await_status(desired=1, ready=1)
     left = pool.autoscaler.nodes()[0]
     assert left["metadata"]["name"] in (node, kept)
