@@ -59,7 +59,6 @@ class ControlPlane:
         etcd_peer_port: int = Ports.etcd_peer,
         apiserver_port: int = Ports.apiserver,
         node_address: str | None = None,
-        node_identities: tuple[Identity, ...] = (),
         audit: bool = True,
     ) -> None:
         """Describe a control plane; nothing runs yet.
@@ -71,13 +70,11 @@ class ControlPlane:
             apiserver_port: Where the API server listens.
             node_address: The address by which pods reach the API server; without one it
                 listens on the loopback alone.
-            node_identities: Further certificates to sign.
             audit: Whether every request is logged to `audit_log`.
         """
         self.root = root
         self.ports = Ports(etcd_port, etcd_peer_port, apiserver_port)
         self.node_address = node_address
-        self.node_identities = node_identities
         self.audit = audit
         self.pki = root / "pki"
         self.kubeconfig = root / "kubeconfig"
@@ -131,7 +128,6 @@ class ControlPlane:
             Identity("admin", "kubernetes-admin", "system:masters"),
             Identity("controller-manager", "system:kube-controller-manager"),
             Identity("scheduler", "system:kube-scheduler"),
-            *self.node_identities,
         )
         self.root.mkdir(parents=True, exist_ok=True)
         ensure_pki(self.pki, identities)

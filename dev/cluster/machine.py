@@ -18,6 +18,7 @@ from dev.cluster.processes import Supervisor
 from dev.cluster.progress import say, step, wait_for
 from dev.cluster.registry import start_registry
 from dev.cluster.templates import render
+from dev.cluster.worker import DNS
 
 COMPONENTS = (*controlplane.COMPONENTS, *node.COMPONENTS, "coredns", "registry")
 PROCESSES = ("registry", *reversed(controlplane.PROCESSES), *reversed(node.PROCESSES))
@@ -42,7 +43,7 @@ def up() -> Path:
         with step("starting the node"):
             since = worker.start()
             kubectl = Kubectl(control.kubeconfig)
-            kubectl.apply(render("coredns.yaml", image=coredns, address=node.DNS))
+            kubectl.apply(render("coredns.yaml", image=coredns, address=DNS))
             _await_node(kubectl, worker, since=since)
             _await_dns(worker)
             control.await_default_service_account()
@@ -81,7 +82,7 @@ def status() -> bool:
 
 
 def _control_plane(root: Path) -> ControlPlane:
-    return ControlPlane(root, node_address=ADDRESS, node_identities=node.IDENTITIES)
+    return ControlPlane(root, node_address=ADDRESS)
 
 
 def _require_root() -> None:
@@ -109,7 +110,7 @@ def _await_node(kubectl: Kubectl, worker: Node, *, since: datetime) -> None:
 def _await_dns(worker: Node) -> None:
     def serves() -> bool:
         worker.require()
-        return dns.answers(node.DNS)
+        return dns.answers(DNS)
 
     hint = "see `kubectl -n kube-system describe pods`"
     wait_for("the cluster's DNS", serves, seconds=180, interval=0.5, hint=hint)

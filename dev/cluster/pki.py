@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import yaml
 from cryptography import x509
@@ -31,12 +32,18 @@ class Identity:
 
 
 def ensure_pki(folder: Path, identities: Sequence[Identity]) -> None:
-    """Make the authority, the service accounts' key and all certificates, once.
+    """Make the authority, the service accounts' key and those certificates that are not there.
 
-    All or nothing: the folder appears by a rename when it is complete.
+    The folder appears by a rename when it has the former.
     """
-    if folder.is_dir():
-        return
+    if not folder.is_dir():
+        _make_authority(folder)
+    for identity in identities:
+        if not (folder / f"{identity.file}.crt").exists():
+            _sign(folder, identity)
+
+
+def _make_authority(folder: Path) -> None:
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True, mode=0o700)
@@ -44,10 +51,15 @@ def ensure_pki(folder: Path, identities: Sequence[Identity]) -> None:
     authority = _authority(authority_key)
     _write_pair(fresh, "ca", authority_key, authority)
     _write_service_account_keys(fresh)
-    for identity in identities:
-        key = ec.generate_private_key(ec.SECP256R1())
-        _write_pair(fresh, identity.file, key, _leaf(identity, key, authority, authority_key))
     fresh.rename(folder)
+
+
+def _sign(folder: Path, identity: Identity) -> None:
+    authority = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
+    loaded = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf = _leaf(identity, key, authority, cast(ec.EllipticCurvePrivateKey, loaded))
+    _write_pair(folder, identity.file, key, leaf)
 
 
 def write_kubeconfig(path: Path, *, pki: Path, identity: str, server: str) -> None:
@@ -141,8 +153,10 @@ def _alternative_name(host: str) -> x509.GeneralName:
 def _write_pair(
     folder: Path, name: str, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate
 ) -> None:
-    (folder / f"{name}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    # The certificate comes last: with it, the pair counts as made.
     _write_key(folder / f"{name}.key", key)
+    text = certificate.public_bytes(serialization.Encoding.PEM).decode()
+    write_if_changed(folder / f"{name}.crt", text)
 
 
 def _write_service_account_keys(folder: Path) -> None:

@@ -15,7 +15,6 @@ from dev.cluster.controlplane import ControlPlane
 from dev.cluster.errors import ClusterError
 from dev.cluster.kubectl import Kubectl
 from dev.cluster.network import ADDRESS
-from dev.cluster.node import IDENTITIES
 from dev.gitserver.deploy import deploy
 from dev.install import install
 
@@ -81,7 +80,7 @@ def control_plane(cluster: Cluster) -> ControlPlane:
     """The local cluster's control plane, which tests may restart and whose audit log they read."""
     if kind.is_available():
         pytest.skip("kind keeps its control plane to itself")
-    return ControlPlane(cluster_root(), node_address=ADDRESS, node_identities=IDENTITIES)
+    return ControlPlane(cluster_root(), node_address=ADDRESS)
 
 
 @pytest.fixture(scope="module")

@@ -22,15 +22,17 @@ def test_containerd_configuration_is_toml_that_names_our_folders() -> None:
 
 
 def test_bridge_configuration_is_json() -> None:
-    config = json.loads(render("bridge.conflist", root="/r", bridge="b0", range="10.1.0.0/24"))
+    config = json.loads(render("bridge.conflist", addresses="/r", bridge="b0", range="10.1.0.0/24"))
 
     assert config["plugins"][0]["ipam"]["ranges"] == [[{"subnet": "10.1.0.0/24"}]]
 
 
 def test_kubelet_configuration_throws_nothing_away_early() -> None:
-    values = {"root": "/r", "address": "10.1.0.1", "dns": "10.2.0.10"}
-    text = render("kubelet.yaml", **values, cgroup="/c", resolver="/etc/resolv.conf")
-    config = yaml.safe_load(text)
+    values = {"root": "/r", "pki": "/p", "identity": "kubelet", "address": "10.1.0.1"}
+    places = {"dns": "10.2.0.10", "cgroup": "/c", "resolver": "/etc/resolv.conf"}
+    ports = {"port": 1, "healthz_port": 2, "shutdown_grace": 30, "critical_grace": 10}
+    config = yaml.safe_load(render("kubelet.yaml", **values, **places, **ports, taints="[]"))
 
     assert config["imageGCHighThresholdPercent"] == 100
     assert config["clusterDNS"] == ["10.2.0.10"]
+    assert config["shutdownGracePeriod"] == "30s"
