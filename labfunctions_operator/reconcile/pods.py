@@ -18,6 +18,11 @@ _DISRUPTIONS = {
     "DeletionByTaintManager": "evicted from a node that is unreachable or was tainted",
     "DeletionByPodGC": "deleted with its node",
 }
+# What kubelet makes a pod's reason when its machine goes down.
+_SHUTDOWNS = {
+    "Terminated": "ended because its node was shut down",
+    "NodeShutdown": "refused by its node, which was being shut down",
+}
 # What the scheduler adds after the reasons that count.
 _PREEMPTION = re.compile(r" (no new claims to deallocate|preemption: ).*$")
 _REFUSED_POD = re.compile(r'^Error creating: pods "[^"]*" is forbidden: ')
@@ -104,6 +109,8 @@ def disruption(pod: Object) -> str | None:
     """Say what ended a pod from outside, where Kubernetes knows."""
     target = pod_condition(pod, "DisruptionTarget")
     status = pod.get("status", {})
+    if shutdown := _SHUTDOWNS.get(status.get("reason", "")):
+        return shutdown
     if status.get("reason") != "Evicted" and target.get("status") != "True":
         return None
     known = _DISRUPTIONS.get(target.get("reason", ""))
@@ -132,6 +139,12 @@ def job_refused(message: str) -> Waiting:
 def is_over(pod: Object) -> bool:
     """Whether all containers of a pod have ended."""
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
+def is_refused(pod: Object) -> bool:
+    """Whether its node did not let a pod in: nothing of it ever ran."""
+    message = pod.get("status", {}).get("message") or ""
+    return message.startswith("Pod was rejected") and not container_statuses(pod)
 
 
 def container_statuses(pod: Object) -> list[Object]:

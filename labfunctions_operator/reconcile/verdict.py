@@ -18,6 +18,7 @@ from labfunctions_operator.reconcile.pods import (
     container_state,
     disruption,
     is_over,
+    is_refused,
     one_line,
 )
 
@@ -265,6 +266,8 @@ def _courier_result(pod: Object) -> tuple[dict[str, str] | None, str | None]:
 
     It leaves word as soon as anything is stored: one that ended without has stored nothing.
     """
+    if is_refused(pod):
+        return {}, None
     terminated = container_state(pod, COURIER).get("terminated", {})
     is_lost = terminated.get("reason") in _LOST or not terminated
     try:

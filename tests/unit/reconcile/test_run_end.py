@@ -19,6 +19,7 @@ from world import (
     pod_out_of_memory,
     pod_pending,
     pod_runs,
+    pod_shut_down,
     pod_succeeds,
 )
 
@@ -270,6 +271,16 @@ def test_an_attempt_that_ran_out_of_memory_gets_more() -> None:
     assert world.condition[2].endswith(
         "; not tried again: 3072Mi of memory cannot grow any more, as retries.memory.max is 3Gi"
         " (attempt 3)"
+    )
+
+
+def test_a_node_that_is_shut_down_costs_no_retry_and_is_told_as_what_it_is() -> None:
+    world = runs()
+    pod_shut_down(world, JOB)
+    world.settle()
+    assert world.condition[:2] == ("Unknown", "Retrying")
+    assert world.condition[2].startswith(
+        "attempt 1 failed with Disrupted: ended because its node was shut down; disruption 1 of 5"
     )
 
 

@@ -100,6 +100,20 @@ def unknown(*, started: bool = True) -> dict[str, Any]:
 
 
 EVICTED = "The node was low on resource: memory."
+# In the words of kubelet 1.36, which says nothing of the containers of a pod that it refuses.
+REFUSED = "Pod was rejected"
+SHUT_DOWN: dict[str, Any] = {
+    "reason": "Terminated",
+    "message": "Pod was terminated in response to imminent node shutdown.",
+    "conditions": [
+        {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "TerminationByKubelet",
+            "message": "Pod was terminated in response to imminent node shutdown.",
+        }
+    ],
+}
 CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a cell raised": (
         finished(terminated(1, runner_says("NotebookError", message="cell 2: it broke"))),
@@ -227,10 +241,25 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         "Disrupted",
         "the pod was evicted",
     ),
-    "the node never started the pod": (
-        finished(None, reason="NodeAffinity", message="Pod was rejected"),
+    "the node was shut down, and the notebook killed": (
+        finished(terminated(137), **SHUT_DOWN),
         "Disrupted",
-        "Pod was rejected",
+        "ended because its node was shut down",
+    ),
+    "the node was shut down by a kubelet that sets no condition": (
+        finished(terminated(137), reason="Terminated", message="Pod was terminated …"),
+        "Disrupted",
+        "ended because its node was shut down",
+    ),
+    "the node was being shut down when the pod came": (
+        make_pod(JOB, phase="Failed", reason="NodeShutdown", message=f"{REFUSED}: …"),
+        "Disrupted",
+        "refused by its node, which was being shut down",
+    ),
+    "the node never started the pod": (
+        make_pod(JOB, phase="Failed", reason="NodeAffinity", message=f"{REFUSED}: no match"),
+        "Disrupted",
+        "Pod was rejected: no match",
     ),
     "the pod ended before anything ran": (
         finished(None),

@@ -216,6 +216,14 @@ def pod_evicted(world: World, job: str) -> None:
     _end(world, job, "Failed", "BackoffLimitExceeded")
 
 
+def pod_shut_down(world: World, job: str) -> None:
+    """Its node went down, and the runner had the time to end as it is asked to."""
+    said = runner_says("Cancelled", message="stopped by SIGTERM at cell 2 of 3")
+    ended = terminated(143, said, start=0, end=world.seconds)
+    _pod(world, job, phase="Failed", reason="Terminated", message="imminent", notebook=ended)
+    _end(world, job, "Failed", "BackoffLimitExceeded")
+
+
 def pod_gone(world: World, job: str) -> None:
     if world.pods.pop(job, None):
         _end(world, job, "Failed", "BackoffLimitExceeded")
@@ -251,6 +259,7 @@ CLUSTER_EVENTS: Sequence[Event] = (
     pod_writes_nonsense,
     pod_out_of_memory,
     pod_evicted,
+    pod_shut_down,
     pod_gone,
     job_too_late,
     job_gone,
