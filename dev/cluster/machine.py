@@ -17,6 +17,7 @@ from dev.cluster.packages import ensure_packages
 from dev.cluster.processes import Supervisor
 from dev.cluster.progress import say, step, wait_for
 from dev.cluster.registry import start_registry
+from dev.cluster.spare import Spare
 from dev.cluster.templates import render
 from dev.cluster.worker import DNS
 
@@ -60,6 +61,7 @@ def down() -> None:
             return
         control = _control_plane(root)
         with step("stopping the node and its pods"):
+            Spare(control, pause="").stop()
             Node(control, pause="").stop()
         with step("stopping the control plane"):
             control.stop()

@@ -25,6 +25,7 @@ PACKAGES: dict[str, Callable[[], bool]] = {
     "buildah": _program("buildah"),
     "ca-certificates": _file("/etc/ssl/certs/ca-certificates.crt"),
     "containernetworking-plugins": _file(str(CNI_FOLDER / "bridge")),
+    "dbus-daemon": _program("dbus-daemon"),
     "debootstrap": _program("debootstrap"),
     "gcc": _program("gcc"),
     "iproute2": _program("ip"),
@@ -37,8 +38,8 @@ PACKAGES: dict[str, Callable[[], bool]] = {
     "prometheus": _program("promtool"),
 }
 
-# What only tests use: a server to log in to, and a judge of alerts.
-TEST_PACKAGES = ("git", "openssh-server", "prometheus")
+# What only tests use: a bus, a server to log in to, and a judge of alerts.
+TEST_PACKAGES = ("dbus-daemon", "git", "openssh-server", "prometheus")
 CLUSTER_PACKAGES = tuple(name for name in PACKAGES if name not in TEST_PACKAGES)
 
 # What a build with cgo needs, apart from Go itself.
