@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 from labfunctions_operator.api.quantity import format_bytes, parse_bytes
@@ -68,7 +69,7 @@ def next_attempt(
             return None
         return Retry(
             number=last.number + 1,
-            at=finished + DISRUPTION_DELAY,
+            at=finished + _disruption_delay(ended),
             why=f"disruption {disruptions} of {DISRUPTION_LIMIT}",
         )
     failures = len(ended) - disruptions
@@ -135,6 +136,15 @@ def _is_worth_it(reason: str, retries: Retries) -> bool:
     if retries.on:
         return reason in retries.on
     return reason != OUT_OF_MEMORY or retries.memory is not None
+
+
+def _disruption_delay(ended: Sequence[Attempt]) -> timedelta:
+    """Wait twice as long each time that a pod is ended before it ran.
+
+    One that tolerates every taint is sent again and again to a node that goes down and refuses it.
+    """
+    unstarted = takewhile(lambda a: a.reason == DISRUPTED and not a.start_time, reversed(ended))
+    return DISRUPTION_DELAY * (1 << max(0, len(list(unstarted)) - 1))
 
 
 def _delay(retries: Retries, failures: int) -> timedelta:

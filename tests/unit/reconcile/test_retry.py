@@ -71,6 +71,28 @@ def test_a_disruption_waits_ten_seconds_whatever_the_backoff() -> None:
 
 
 @pytest.mark.parametrize(
+    ("disrupted", "seconds"),
+    [
+        ("ran", 10),
+        ("ran ran ran", 10),
+        ("refused refused", 20),
+        ("refused " * 5, 160),
+        ("refused refused ran", 10),
+        ("refused ran refused refused", 20),
+    ],
+)
+def test_who_is_refused_in_a_row_waits_longer_for_a_node(disrupted: str, seconds: int) -> None:
+    told = disrupted.split()
+    rows = [
+        row.but(start_time=stamp() if what == "ran" else None)
+        for row, what in zip(ended(*["Disrupted"] * len(told)), told, strict=True)
+    ]
+    retry = next_attempt(rows, retries(), NOW, resources=None)
+    assert retry is not None
+    assert retry.at == at(seconds)
+
+
+@pytest.mark.parametrize(
     ("resources", "reasons", "expected"),
     [
         (None, ["OutOfMemory"], None),
