@@ -64,11 +64,16 @@ def is_ready(cluster: Cluster) -> bool:
     return bool(ready(cluster).get("status") == "True")
 
 
-def why_disrupted(team: Team, run: str) -> list[str]:
-    """Return what the Events of a Run say of its attempts."""
+def await_words(team: Team, run: str, words: str) -> None:
+    """Wait for the Event of the first attempt of a Run, which comes after its status."""
     selector = f"--field-selector=involvedObject.name={run},reason=Disrupted"
-    said = json.loads(team.kubectl("get", "events", selector, "--output=json"))["items"]
-    return [event["message"].partition("failed with Disrupted: ")[2] for event in said]
+
+    def told() -> list[Object]:
+        found = json.loads(team.kubectl("get", "events", selector, "--output=json"))
+        return list(found["items"])
+
+    first, *_ = team.until("the Event", told)
+    assert first["message"].partition("failed with Disrupted: ")[2] == words
 
 
 def test_a_node_that_is_shut_down_lets_its_notebooks_be_saved(
@@ -85,13 +90,15 @@ def test_a_node_that_is_shut_down_lets_its_notebooks_be_saved(
     waiting = lab.await_reason("run", "moved", "Retrying", "Unschedulable")
     [first, *_] = waiting["status"]["attempts"]
     assert (first["reason"], first["notebook"]) == ("Disrupted", uri)
-    assert ready(cluster)["message"] == "node is shutting down"
-    assert why_disrupted(lab, "moved") == ["ended because its node was shut down"]
+    await_words(lab, "moved", "ended because its node was shut down")
+    cluster.until(
+        "the node to say it", lambda: ready(cluster)["message"] == "node is shutting down"
+    )
     lab.await_reason("run", "moved", "Unschedulable")
 
     lab.apply(inline_run("rash", "long.ipynb", **RASH))
     lab.await_reason("run", "rash", "Retrying")
-    assert why_disrupted(lab, "rash") == ["refused by its node, which was being shut down"]
+    await_words(lab, "rash", "refused by its node, which was being shut down")
     lab.kubectl("delete", "run", "rash")
 
     machine.prepare_for_shutdown(False)
