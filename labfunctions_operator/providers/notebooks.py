@@ -8,11 +8,9 @@ from typing import Any
 
 from labfunctions_operator.providers.git_errors import one_line
 from labfunctions_operator.reconcile.source import Notebook
-from labfunctions_operator.runner.runner import (
-    Refused,
-    declared_parameters,
-    load_notebook,
-)
+from labfunctions_operator.runner.notebook_run.declared import declared_parameters
+from labfunctions_operator.runner.notebook_run.errors import Refused
+from labfunctions_operator.runner.notebook_run.notebook import load_notebook
 
 NOTEBOOK_LIMIT = 10 * 2**20
 _CHUNK = 2**20

@@ -7,7 +7,7 @@ from typing import Any
 from labfunctions_operator.desired.run_job import PARAMETERS_LIMIT_BYTES, parameters_size
 from labfunctions_operator.reconcile.plan import Problem
 from labfunctions_operator.reconcile.source import SourceSnapshot
-from labfunctions_operator.runner.runner import check_parameters
+from labfunctions_operator.runner.notebook_run.parameters import check_parameters
 
 # All that `check_notebook` may say.
 NOTEBOOK_REASONS = frozenset({"NotebookNotFound", "NotebookInvalid", "ParametersInvalid"})

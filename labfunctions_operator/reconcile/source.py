@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from labfunctions_operator.reconcile.plan import Problem
-from labfunctions_operator.runner.runner import Declared
+from labfunctions_operator.runner.notebook_run.declared import Declared
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labfunctions_operator.runner import progress, runner
+from labfunctions_operator.runner import archive, progress
 from labfunctions_operator.runner.config import Backoff, Config
+from labfunctions_operator.runner.notebook_run.cell_state import settle
+from labfunctions_operator.runner.notebook_run.errors import Refused
+from labfunctions_operator.runner.notebook_run.notebook import load_notebook
+from labfunctions_operator.runner.notebook_run.pod import write_atomically
 from labfunctions_operator.runner.page import render
 from labfunctions_operator.runner.transfer import Expired, Outage, Receipt, Refusal, post, put
 
@@ -39,10 +43,8 @@ def say(line: str) -> None:
 
 def install(root: Path) -> None:
     """Puts the runner where the notebook's container finds it, and only then says so."""
-    for folder in ("bin", "out"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    source = Path(runner.__file__).read_text("utf-8")
-    runner.write_atomically(root / "bin" / "runner.py", source)
+    (root / "out").mkdir(parents=True, exist_ok=True)
+    archive.install(root / "bin")
     (root / "ready").touch()
 
 
@@ -209,11 +211,11 @@ class Courier:
         """Makes the notebook of a runner that was killed tell the truth."""
         path = self.out / NOTEBOOK
         try:
-            notebook = runner.load_notebook(path)
+            notebook = load_notebook(path)
             message = "the container ended without a verdict"
-            runner.settle(notebook, reason="Interrupted", message=message)
-            runner.write_atomically(path, json.dumps(notebook, indent=1))
-        except (runner.Refused, OSError, ValueError, AttributeError) as error:
+            settle(notebook, reason="Interrupted", message=message)
+            write_atomically(path, json.dumps(notebook, indent=1))
+        except (Refused, OSError, ValueError, AttributeError) as error:
             say(f"{NOTEBOOK} is uploaded as it is: {error}")
 
     def deliver(self, name: str, path: Path, deadline: float) -> str | None:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labfunctions_operator.runner import runner
+from labfunctions_operator.runner import archive
 
-RUNNER = str(Path(runner.__file__))
 INJECT = {"WFID": "wf", "EXECID": "ex", "NOW": "2026-01-01T00:00:00Z", "SCHEDULED_AT": None}
 
 
@@ -71,7 +70,7 @@ class Pod:
         self.out = root / "out"
         self.environment: dict[str, str] = {}
         self.python = [sys.executable]
-        self.runner = Path(RUNNER)
+        self.runner = archive.install(root / "bin")
 
     def write(self, *cells: dict[str, Any], name: str = "n.ipynb", **metadata: Any) -> str:
         metadata = metadata or {"kernelspec": {"name": "python3", "display_name": "Python"}}

@@ -288,7 +288,7 @@ def test_a_notebook_that_names_no_kernel_is_python(pod: Pod) -> None:
 
 def test_an_image_without_papermill(pod: Pod) -> None:
     pod.write(code("x = 1"))
-    pod.python += ["-I", "-S"]
+    pod.python += ["-E", "-S"]
     ended = pod.run()
     assert (ended.code, ended.result["reason"]) == (69, "RunnerMissing")
     assert "No module named 'papermill'" in ended.result["message"]
@@ -344,9 +344,8 @@ def test_a_kernel_that_does_not_get_ready(pod: Pod, tmp_path: Path) -> None:
     sleeps = [sys.executable, "-c", "import time; time.sleep(60)", "{connection_file}"]
     spec.write_text(json.dumps({"argv": sleeps, "display_name": "slow", "language": "python"}))
     pod.environment["JUPYTER_PATH"] = str(tmp_path / "share")
-    patient = pod.runner.read_text()
-    pod.runner = tmp_path / "runner.py"
-    pod.runner.write_text(patient.replace("START_SECONDS = 120", "START_SECONDS = 1"))
+    kernels = pod.runner.with_name("labfunctions_operator") / "runner/notebook_run/kernels.py"
+    kernels.write_text(kernels.read_text().replace("START_SECONDS = 120", "START_SECONDS = 1"))
     pod.write(code("never()"))
     ended = pod.run()
     assert (ended.code, ended.result["reason"]) == (138, "KernelDied")

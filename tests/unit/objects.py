@@ -16,7 +16,7 @@ from labfunctions_operator.api.types import Model
 from labfunctions_operator.api.workflow import Workflow
 from labfunctions_operator.desired.run_job import Grant
 from labfunctions_operator.reconcile.source import Notebook, SourceSnapshot, SourceView
-from labfunctions_operator.runner.runner import Declared
+from labfunctions_operator.runner.notebook_run.declared import Declared
 from labfunctions_operator.settings import Settings
 
 Object = dict[str, Any]

@@ -14,7 +14,7 @@ from labfunctions_operator.reconcile.notify import FAILED as NOTIFICATION_FAILED
 from labfunctions_operator.reconcile.retry import DISRUPTED, NEVER
 from labfunctions_operator.reconcile.story import _PROBLEMS
 from labfunctions_operator.reconcile.verdict import SUCCEEDED, judge
-from labfunctions_operator.runner.runner import EXIT_CODES
+from labfunctions_operator.runner.notebook_run.verdict import EXIT_CODES
 
 FAILURES = {*get_args(RetryReason), *NEVER, DISRUPTED}
 OF_THE_RUNNER = {reason: code for reason, code in EXIT_CODES.items() if reason != SUCCEEDED}

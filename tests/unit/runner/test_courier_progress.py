@@ -11,7 +11,7 @@ import pytest
 from loopback import serving
 
 from labfunctions_operator.runner import progress
-from labfunctions_operator.runner.runner import write_atomically
+from labfunctions_operator.runner.notebook_run.pod import write_atomically
 
 
 class Operator:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from labfunctions_operator.runner.runner import Refused, choose_kernel
+from labfunctions_operator.runner.notebook_run.errors import Refused
+from labfunctions_operator.runner.notebook_run.kernels import choose_kernel
 
 PYTHON = {"python3": "python"}
 MORE = {"python3": "python", "pypy": "python", "ir": "R"}

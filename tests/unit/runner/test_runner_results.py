@@ -1,17 +1,15 @@
-"""The values that a notebook returns, and where they fit."""
+"""The values that a notebook returns."""
 
-import json
 from typing import Any
 
 import pytest
 
-from labfunctions_operator.runner import runner
-from labfunctions_operator.runner.runner import collect_results, termination_message
+from labfunctions_operator.runner.notebook_run.results import RESULT_MIME, collect_results
 
 
 def displays(*contents: Any) -> dict[str, Any]:
     outputs = [
-        {"output_type": "display_data", "data": {runner.RESULT_MIME: content}, "metadata": {}}
+        {"output_type": "display_data", "data": {RESULT_MIME: content}, "metadata": {}}
         for content in contents
     ]
     stream = {"output_type": "stream", "name": "stdout", "text": "x"}
@@ -47,35 +45,3 @@ def test_what_is_no_result_is_refused_with_a_note_and_spoils_nothing(
 
 def test_many_refused_results_make_one_note() -> None:
     assert collect_results([displays(*[[1]] * 500)])[1].endswith("(show()), and 499 more")
-
-
-def filled(size: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A result and values whose termination message has so many bytes."""
-    result = {"reason": "Succeeded", "message": "all"}
-    empty = len(json.dumps({**result, "results": {"a": ""}}))
-    return result, {"a": "x" * (size - empty)}
-
-
-def test_values_that_just_fit_are_in_the_termination_message() -> None:
-    result, results = filled(runner.TERMINATION_LIMIT - 1)
-    message = termination_message(result, results)
-    assert message == {**result, "results": results}
-    assert len(json.dumps(message)) == runner.TERMINATION_LIMIT - 1
-
-
-def test_values_that_do_not_fit_are_counted_and_nothing_else_is_cut() -> None:
-    result, results = filled(runner.TERMINATION_LIMIT)
-    message = termination_message(result, results)
-    assert message == {**result, "results": None, "resultsBytes": len(json.dumps(results))}
-
-
-def test_values_never_cost_the_verdict_a_text_and_none_are_not_counted() -> None:
-    result = {"reason": "NotebookError", "message": "x" * 3980}
-    with_values = termination_message(result, {"accuracy": 0.98})
-    assert with_values["results"] is None
-    assert with_values["resultsBytes"] == len('{"accuracy": 0.98}')
-    without = termination_message(result, {})
-    assert without["results"] == {}
-    assert "resultsBytes" not in without
-    for message in (with_values, without):
-        assert len(json.dumps(message)) < runner.TERMINATION_LIMIT
