@@ -47,7 +47,7 @@ simulate: setup ## Compare policies for nodes without a cluster; writes docs/nod
 
 .PHONY: golden
 golden: setup ## Write the expected manifests and Dockerfiles anew; review the difference
-	@UPDATE_GOLDEN=1 $(PYTEST) tests/unit/desired -q
+	@export UPDATE_GOLDEN=1 && $(PYTEST) tests/unit/desired -q
 
 .PHONY: fmt
 fmt: setup ## Format the code
