@@ -24,7 +24,7 @@ COURIER = "courier"
 # Any image will do that has Python with papermill, whatever Python is called there.
 _START = (
     "for p in python python3; do command -v $p >/dev/null 2>&1 "
-    f"&& exec $p {FOLDER}/bin/runner.py; done; echo 'no python in the image' >&2; exit 127"
+    f"&& exec $p {FOLDER}/bin/runner.pyz; done; echo 'no python in the image' >&2; exit 127"
 )
 
 

@@ -91,11 +91,11 @@ def test_a_notebook_sees_no_credentials(looked: tuple[Team, Object], seen: Objec
     }
     everything = json.dumps(seen)
     # The runner and Python's own packages may name what they do not have.
-    code = {p: t for p, t in seen["files"].items() if p.endswith("/runner.py")}
+    code = {p: t for p, t in seen["files"].items() if p.endswith("/runner.pyz")}
     for text in code.values():
         everything = everything.replace(json.dumps(text), "")
     assert [what for what, text in hidden.items() if text in everything] == []
-    assert "/labfunctions/bin/runner.py" in seen["files"]
+    assert "/labfunctions/bin/runner.pyz" in seen["files"]
 
 
 def test_a_notebook_has_no_service_account(seen: Object) -> None:

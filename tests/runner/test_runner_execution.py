@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pod import Pod, code, markdown
 
-from labfunctions_operator.runner import courier
+from labfunctions_operator.runner import archive, courier
 
 IGNORES_INTERRUPTS = """\
 import time
@@ -288,10 +288,26 @@ def test_a_notebook_that_names_no_kernel_is_python(pod: Pod) -> None:
 
 def test_an_image_without_papermill(pod: Pod) -> None:
     pod.write(code("x = 1"))
-    pod.python += ["-E", "-S"]
+    pod.python += ["-I", "-S"]
     ended = pod.run()
     assert (ended.code, ended.result["reason"]) == (69, "RunnerMissing")
     assert "No module named 'papermill'" in ended.result["message"]
+
+
+def test_the_kernel_knows_nothing_of_the_runner_s_modules(pod: Pod) -> None:
+    source = """\
+import os, sys
+print([path for path in sys.path if "runner.pyz" in path or path.endswith("/bin")])
+print(os.environ.get("PYTHONPATH"))"""
+    pod.write(code(source))
+    assert pod.run().text(1) == f"[]\n{os.environ.get('PYTHONPATH')}\n"
+
+
+def test_a_notebook_that_takes_away_the_runner_s_file_changes_nothing(pod: Pod) -> None:
+    pod.write(code(f"import os; os.remove({str(pod.runner)!r})"), code("1/0"))
+    ended = pod.run()
+    assert (ended.code, ended.result["reason"]) == (1, "NotebookError")
+    assert ended.result["versions"]["papermill"]
 
 
 def test_a_configuration_that_cannot_be_read(pod: Pod) -> None:
@@ -344,8 +360,10 @@ def test_a_kernel_that_does_not_get_ready(pod: Pod, tmp_path: Path) -> None:
     sleeps = [sys.executable, "-c", "import time; time.sleep(60)", "{connection_file}"]
     spec.write_text(json.dumps({"argv": sleeps, "display_name": "slow", "language": "python"}))
     pod.environment["JUPYTER_PATH"] = str(tmp_path / "share")
-    kernels = pod.runner.with_name("labfunctions_operator") / "runner/notebook_run/kernels.py"
-    kernels.write_text(kernels.read_text().replace("START_SECONDS = 120", "START_SECONDS = 1"))
+    sources = archive.sources()
+    name = "labfunctions_operator/runner/notebook_run/kernels.py"
+    sources[name] = sources[name].replace("START_SECONDS = 120", "START_SECONDS = 1")
+    pod.runner.write_bytes(archive.zipped(sources))
     pod.write(code("never()"))
     ended = pod.run()
     assert (ended.code, ended.result["reason"]) == (138, "KernelDied")

@@ -1,4 +1,4 @@
-"""Starts the runner: from where it was copied to, and in the operator's own package."""
+"""Starts the runner: at the top of the zip, and in this package."""
 
 import sys
 

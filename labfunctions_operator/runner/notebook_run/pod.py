@@ -20,10 +20,10 @@ def oom_kills(root: str | Path = "/sys/fs/cgroup") -> int:
     return 0
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file so that a reader sees the old or the new one, never a part."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file, text as UTF-8, so that a reader sees the old or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, "utf-8")
+    temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     os.replace(temporary, path)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from loopback import serving
 
-from labfunctions_operator.runner import config, page, progress, transfer
+from labfunctions_operator.runner import archive, config, page, progress, transfer
 from labfunctions_operator.runner import courier as module
 from labfunctions_operator.runner.config import Config
 from labfunctions_operator.runner.courier import HTML, NOTEBOOK, RESULT, Courier
@@ -124,7 +124,8 @@ def soon() -> float:
 
 def test_the_runner_is_in_place_before_the_pod_is_ready(tmp_path: Path) -> None:
     module.install(tmp_path)
-    assert (tmp_path / "bin" / "runner.py").exists()
+    assert (tmp_path / "bin" / "runner.pyz").read_bytes() == archive.zipped(archive.sources())
+    assert [path.name for path in (tmp_path / "bin").iterdir()] == ["runner.pyz"]
     assert stat.S_ISDIR((tmp_path / "out").stat().st_mode)
     assert (tmp_path / "ready").exists()
     module.install(tmp_path)

@@ -1,7 +1,9 @@
 """What travels to the user's image, and that any Python there can run it."""
 
 import ast
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,21 @@ def test_all_modules_travel_and_nothing_else_is_in_their_packages() -> None:
     assert SOURCES["labfunctions_operator/runner/__init__.py"] == ""
     others = {name for name in SOURCES if not name.startswith(package)}
     assert len(others) == 3
+
+
+def test_the_zip_is_the_same_each_time_and_its_main_program_runs_alone(tmp_path: Path) -> None:
+    """With no module but the standard library's, and none of them at a path of ours."""
+    packed = archive.zipped(SOURCES)
+    assert packed == archive.zipped(archive.sources())
+    ended = subprocess.run(
+        [sys.executable, "-I", "-S", archive.install(tmp_path / "bin")],
+        env={"LABFUNCTIONS_DIR": str(tmp_path), "TERMINATION_LOG": str(tmp_path / "log")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stdout.startswith("InternalError: ValueError: RUNNER_CONFIG cannot be read")
+    assert (ended.returncode, ended.stderr) == (70, "")
 
 
 @pytest.mark.parametrize("name", SOURCES)
