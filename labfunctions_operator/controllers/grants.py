@@ -9,7 +9,8 @@ import hmac
 from labfunctions_operator.api.run import Outputs, Run
 from labfunctions_operator.api.types import Metadata
 from labfunctions_operator.desired.names import FILES, attempt_prefix
-from labfunctions_operator.desired.run_job import GRACE_SECONDS, Grant
+from labfunctions_operator.desired.run_job import Grant
+from labfunctions_operator.desired.run_pod import GRACE_SECONDS
 from labfunctions_operator.providers.store import Store
 from labfunctions_operator.reconcile.plan import Key
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from labfunctions_operator.api.times import parse_time
 from labfunctions_operator.controllers.event_reader import EventReader, Question
 from labfunctions_operator.controllers.world import Object
-from labfunctions_operator.desired.run_job import NOTEBOOK
+from labfunctions_operator.desired.run_pod import NOTEBOOK
 from labfunctions_operator.errors import Denied, NotFound, Transient
 from labfunctions_operator.kube.client import KubeClient
 from labfunctions_operator.reconcile.plan import Key

@@ -13,11 +13,11 @@ from labfunctions_operator.desired.run_job import (
     COURIER_JOB,
     RUNNER_CONFIG,
     RUNNER_JOB,
-    Env,
     config_env,
     job_template,
     runner_config,
 )
+from labfunctions_operator.desired.run_pod import Env
 from labfunctions_operator.settings import Settings
 
 # A Job goes with its Run; the CronJob must not remove one whose verdict nobody has read.

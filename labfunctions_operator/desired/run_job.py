@@ -1,4 +1,4 @@
-"""The Job of one attempt: the notebook in the project's image, and a courier beside it."""
+"""The Job of one attempt, and what its runner and courier are told."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -9,25 +9,12 @@ from typing import Any
 from labfunctions_operator.api import labels
 from labfunctions_operator.api.run import Outputs, Run, Snapshot
 from labfunctions_operator.api.times import rfc3339
-from labfunctions_operator.api.workflow import MASK_PREFIX, is_reserved
 from labfunctions_operator.desired.names import env_literal, owner_reference, run_job_name
+from labfunctions_operator.desired.run_pod import Env, build_run_pod
 from labfunctions_operator.desired.scheduled_run import tick_of_name
 from labfunctions_operator.settings import Settings
 
-FOLDER = "/labfunctions"
 CHECKPOINT_SECONDS = 30
-# How long a finished pod may go on trying to reach the store.
-GRACE_SECONDS = 600
-NOTEBOOK = "notebook"
-COURIER = "courier"
-
-# Any image will do that has Python with papermill, whatever Python is called there.
-_START = (
-    "for p in python python3; do command -v $p >/dev/null 2>&1 "
-    f"&& exec $p {FOLDER}/bin/runner.pyz; done; echo 'no python in the image' >&2; exit 127"
-)
-
-
 # A notebook has no checkpoint to go on from: autoscalers are asked to leave it where it is.
 _EVICT_PROTECTION = {
     "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
@@ -39,9 +26,6 @@ RUNNER_CONFIG, RUNNER_JOB = "RUNNER_CONFIG", "RUNNER_JOB"
 COURIER_CONFIG, COURIER_JOB = "COURIER_CONFIG", "COURIER_JOB"
 # Linux starts no program with a variable of 128 KiB; what else the runner is told is in it, too.
 PARAMETERS_LIMIT_BYTES = 100 * 1024
-# Said to the runner as well: an image, a ConfigMap or a Secret may have variables of these names.
-_WHERE = {"LABFUNCTIONS_DIR": FOLDER, "TERMINATION_LOG": "/dev/termination-log"}
-Env = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,10 +141,7 @@ def job_template(
                     "labels": dict(common),
                     **({} if snapshot.safe_to_evict else {"annotations": _EVICT_PROTECTION}),
                 },
-                "spec": {
-                    **_pod(snapshot, courier, settings),
-                    "containers": [_notebook(snapshot, runner)],
-                },
+                "spec": build_run_pod(snapshot, settings, runner=runner, courier=courier),
             },
         },
     }
@@ -199,102 +180,6 @@ def config_env(name: str, config: Mapping[str, Any]) -> Env:
     return {"name": name, "value": env_literal(json.dumps(config))}
 
 
-def _pod(snapshot: Snapshot, courier: list[Env], settings: Settings) -> dict[str, Any]:
-    scheduling = {
-        "nodeSelector": snapshot.node_selector,
-        "tolerations": snapshot.tolerations,
-        "affinity": snapshot.affinity,
-        "priorityClassName": snapshot.priority_class_name,
-        "serviceAccountName": snapshot.service_account_name,
-        "imagePullSecrets": [ref.wire() for ref in snapshot.image_pull_secrets],
-    }
-    return {
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
-        # A token is there only for who asks for an identity.
-        "automountServiceAccountToken": snapshot.service_account_name is not None,
-        "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": snapshot.user.uid,
-            "runAsGroup": snapshot.user.gid,
-            "fsGroup": snapshot.user.gid,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "initContainers": [_courier(courier, settings)],
-        "volumes": [
-            {"name": "labfunctions-work", "emptyDir": {}},
-            {"name": "labfunctions-tmp", "emptyDir": {}},
-            {"name": "labfunctions-courier-tmp", "emptyDir": {}},
-            *snapshot.volumes,
-        ],
-        **{key: value for key, value in scheduling.items() if value},
-    }
-
-
-def _courier(env: list[Env], settings: Settings) -> dict[str, Any]:
-    return {
-        "name": COURIER,
-        "image": settings.images.courier,
-        "restartPolicy": "Always",
-        "command": ["courier"],
-        "env": env,
-        "startupProbe": {
-            "exec": {"command": ["test", "-f", f"{FOLDER}/ready"]},
-            "periodSeconds": 1,
-            "failureThreshold": 120,
-        },
-        "resources": {
-            "requests": {"cpu": "10m", "memory": "64Mi"},
-            "limits": {"memory": "1Gi"},
-        },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [
-            {"name": "labfunctions-work", "mountPath": FOLDER},
-            {"name": "labfunctions-courier-tmp", "mountPath": "/tmp"},
-        ],
-    }
-
-
-def _notebook(snapshot: Snapshot, config: list[Env]) -> dict[str, Any]:
-    container: dict[str, Any] = {
-        "name": NOTEBOOK,
-        "image": snapshot.image,
-        "command": ["/bin/sh", "-c", _START],
-        "env": [
-            *(e for e in snapshot.env if not is_reserved(e.get("name"))),
-            *config,
-            *({"name": name, "value": value} for name, value in _WHERE.items()),
-        ],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [
-            {"name": "labfunctions-work", "mountPath": FOLDER},
-            {"name": "labfunctions-tmp", "mountPath": "/tmp"},
-            *snapshot.volume_mounts,
-        ],
-    }
-    if snapshot.env_from:
-        container["envFrom"] = [*snapshot.env_from, *_to_mask(snapshot.env_from)]
-    if resources := _resources(snapshot):
-        container["resources"] = resources
-    return container
-
-
-def _to_mask(sources: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Give the runner, under a prefix that it takes away, the values it must mask.
-
-    The names inside a Secret are not known here: the operator reads no Secrets of notebooks.
-    """
-    return [{**source, "prefix": MASK_PREFIX} for source in sources if source.get("secretRef")]
-
-
 def _secret_names(env: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the names of the variables whose values come from Secrets."""
     return [
@@ -302,13 +187,3 @@ def _secret_names(env: Iterable[Mapping[str, Any]]) -> list[str]:
         for entry in env
         if isinstance(source := entry.get("valueFrom"), Mapping) and source.get("secretKeyRef")
     ]
-
-
-def _resources(snapshot: Snapshot) -> dict[str, Any]:
-    resources = {k: v for k, v in (snapshot.resources or {}).items() if v}
-    if snapshot.gpu:
-        # Extended resources are set as limits; the API server copies them to requests.
-        own = resources.get("limits")
-        gpus = {snapshot.gpu.resource_name: str(snapshot.gpu.count)}
-        resources["limits"] = {**own, **gpus} if isinstance(own, dict) else gpus
-    return resources

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 from labfunctions_operator.api import labels
 from labfunctions_operator.api.run import Attempt, Outputs, Run, Snapshot
 from labfunctions_operator.api.types import Model
-from labfunctions_operator.desired.run_job import NOTEBOOK, QUEUE_LABEL
+from labfunctions_operator.desired.run_job import QUEUE_LABEL
+from labfunctions_operator.desired.run_pod import NOTEBOOK
 from labfunctions_operator.reconcile.jobs import is_ending
 from labfunctions_operator.reconcile.pods import PodEvent, image_by_digest
 from labfunctions_operator.reconcile.verdict import Verdict, notebook_started

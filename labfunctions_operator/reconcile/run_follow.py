@@ -6,7 +6,7 @@ from labfunctions_operator.api.conditions import find_condition
 from labfunctions_operator.api.run import Phase, Run
 from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.api.workflow import DEFAULT_TIMEOUT_SECONDS
-from labfunctions_operator.desired.run_job import NOTEBOOK
+from labfunctions_operator.desired.run_pod import NOTEBOOK
 from labfunctions_operator.reconcile.attempt import Current
 from labfunctions_operator.reconcile.plan import Plan
 from labfunctions_operator.reconcile.pods import Waiting, pod_condition, refused, waiting

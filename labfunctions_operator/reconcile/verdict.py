@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue
 from labfunctions_operator.api.run import Cell, ExceptionInfo, Failure, Progress
 from labfunctions_operator.api.times import parse_time, rfc3339
 from labfunctions_operator.api.types import Model
-from labfunctions_operator.desired.run_job import COURIER, NOTEBOOK
+from labfunctions_operator.desired.run_pod import COURIER, NOTEBOOK
 from labfunctions_operator.reconcile.jobs import end_of
 from labfunctions_operator.reconcile.pods import (
     Object,
