@@ -83,9 +83,7 @@ def _show(kubectl: Kubectl) -> None:
         for uri, path in copy_outputs(kubectl, outputs, OUTPUT / name):
             say(f"{uri}\n    copied to {path.relative_to(CHECKOUT)}")
         if failure := run["status"].get("failure"):
-            cell = failure.get("cell") or {}
-            say(f"{name} failed: {failure['reason']} in cell {cell.get('index')}")
-            say(f"    {cell.get('source', '')}")
+            say(f"{name} failed: {failure['reason']}")
             say(f"    {run['status']['conditions'][0]['message']}")
     say(f"\nexport KUBECONFIG={kubectl.kubeconfig}   # to look around; make cluster-down ends it")
 
