@@ -69,7 +69,7 @@ test-unit: setup tools ## Pure tests: seconds
 	@$(PYTEST) tests/unit -n 2
 
 test-servers: setup tools ## Chart, builder, runner, git and store, with the real programs and servers
-	@$(PYTEST) tests/chart tests/builder tests/runner tests/providers
+	@$(PYTEST) tests/chart tests/builder tests/runner tests/providers -n 2 --dist loadfile
 
 test-component: setup tools ## The operator against a real control plane with fake nodes
 	@$(PYTEST) tests/component --ignore tests/component/operator
