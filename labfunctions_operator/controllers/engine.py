@@ -8,14 +8,13 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 
+from labfunctions_operator.controllers.backoff import delay_after
 from labfunctions_operator.errors import Denied, InvalidSpec, NotFound, Transient
 from labfunctions_operator.reconcile.plan import Key
 
 logger = logging.getLogger(__name__)
 
 FIRST_DELAY = 0.5
-DENIED_DELAY = 60.0
-LAST_DELAY = 300.0
 RECONCILE_TIMEOUT = 120.0
 STOP_TIMEOUT = 10.0
 
@@ -170,10 +169,7 @@ class Engine:
         return delay
 
     def _backoff(self, error: Exception, failures: int) -> float:
-        first = DENIED_DELAY if isinstance(error, Denied) else FIRST_DELAY
-        delay = min(LAST_DELAY, first * 2.0 ** min(failures, 16))
-        if isinstance(error, Transient) and error.retry_after:
-            delay = max(delay, error.retry_after)
+        delay = delay_after(error, failures, first=FIRST_DELAY)
         # Only ever later, as a server's Retry-After must not be undercut.
         return delay * (1 + self._random() / 4)
 

@@ -10,7 +10,7 @@ from labfunctions_operator.api import labels
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.parse import parse
 from labfunctions_operator.api.project import Project
-from labfunctions_operator.controllers.engine import DENIED_DELAY
+from labfunctions_operator.controllers.backoff import DENIED_DELAY
 from labfunctions_operator.controllers.executor import Executor
 from labfunctions_operator.controllers.pools import Pools
 from labfunctions_operator.controllers.world import Object, World

@@ -2,6 +2,7 @@
 
 import logging
 
+from labfunctions_operator.controllers import backoff
 from labfunctions_operator.errors import Denied, Drifted, InvalidSpec, NotFound, Transient
 from labfunctions_operator.reconcile.bounds import DRIFTED
 from labfunctions_operator.reconcile.plan import Key, Problem
@@ -11,20 +12,11 @@ logger = logging.getLogger(__name__)
 # Of a look and a write together; each call of a provider has a timeout of its own below it.
 CALL_TIMEOUT = 90.0
 FIRST_DELAY = 2.0
-LAST_DELAY = 300.0
-DENIED_DELAY = 60.0
 
 
 def delay_after(error: Exception, failures: int) -> float:
-    """Return the seconds until the next try.
-
-    Args:
-        error: Why this one failed.
-        failures: How many have failed before it, in a row.
-    """
-    first = DENIED_DELAY if isinstance(error, Denied) else FIRST_DELAY
-    asked = error.retry_after if isinstance(error, Transient) else None
-    return max(min(LAST_DELAY, first * 2.0 ** min(failures, 10)), asked or 0.0)
+    """Return the seconds until a provider is asked again, after so many failures before this."""
+    return backoff.delay_after(error, failures, first=FIRST_DELAY)
 
 
 def log_failure(key: Key, problem: Problem, error: Exception) -> None:

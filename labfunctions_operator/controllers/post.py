@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from labfunctions_operator.api.notification import Event, Target
+from labfunctions_operator.controllers.backoff import delay_after
 from labfunctions_operator.controllers.dispatch import Letter
 from labfunctions_operator.controllers.slots import AT_ONCE, Slots
 from labfunctions_operator.desired.message import Message
@@ -18,7 +19,6 @@ from labfunctions_operator.telemetry import speak_of
 logger = logging.getLogger(__name__)
 
 FIRST_DELAY = 2.0
-LAST_DELAY = 300.0
 # From the first try to the last.
 PATIENCE = 3600.0
 # For what is read first, and for the sending.
@@ -192,10 +192,8 @@ class Post:
 
     def _later(self, lane: _Lane, parcel: Parcel, error: Exception) -> None:
         lane.error = str(error) or "no answer in time"
-        delay = min(LAST_DELAY, FIRST_DELAY * 2.0 ** min(lane.failures, 16))
+        delay = delay_after(error, lane.failures, first=FIRST_DELAY, denied=FIRST_DELAY)
         lane.failures += 1
-        if isinstance(error, Transient) and error.retry_after:
-            delay = max(delay, error.retry_after)
         delay *= 1 + self._random() / 4
         now = self._clock()
         lane.not_before = now + delay

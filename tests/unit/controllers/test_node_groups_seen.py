@@ -10,9 +10,9 @@ from objects import Object, at, make_node_group, make_object, make_settings, sta
 
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.api.times import rfc3339
+from labfunctions_operator.controllers.backoff import DENIED_DELAY
 from labfunctions_operator.controllers.caches import NODES_KNOWN
 from labfunctions_operator.controllers.dependents import Dependents
-from labfunctions_operator.controllers.engine import DENIED_DELAY
 from labfunctions_operator.controllers.executor import Attempt, Denial
 from labfunctions_operator.controllers.nodegroups import NodeGroups
 from labfunctions_operator.controllers.pools import Pools

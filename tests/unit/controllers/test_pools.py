@@ -11,7 +11,8 @@ from objects import make_node_group
 from labfunctions_operator.api.nodegroup import NodeGroup
 from labfunctions_operator.controllers import pool_failures
 from labfunctions_operator.controllers import pools as module
-from labfunctions_operator.controllers.pool_failures import DENIED_DELAY, FIRST_DELAY, LAST_DELAY
+from labfunctions_operator.controllers.backoff import DENIED_DELAY, LAST_DELAY
+from labfunctions_operator.controllers.pool_failures import FIRST_DELAY
 from labfunctions_operator.controllers.pools import Pools
 from labfunctions_operator.errors import Denied, Drifted, InvalidSpec, NotFound, Transient
 from labfunctions_operator.providers.nodes.hints import RAISED_UNTIL
