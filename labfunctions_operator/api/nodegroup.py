@@ -208,7 +208,7 @@ class NodeGroupSpec(Model):
     @property
     def devices(self) -> dict[str, str]:
         """What devices each node is said to have, at least: a resource and its quantity."""
-        return {self.gpu.resource_name: str(self.gpu.count)} if self.gpu else {}
+        return self.gpu.amounts if self.gpu else {}
 
     @model_validator(mode="after")
     def _bounded(self) -> "NodeGroupSpec":

@@ -36,6 +36,11 @@ class GpuRequest(Model):
     )
     """The extended resource; a MIG profile has its own name (default nvidia.com/gpu)."""
 
+    @property
+    def amounts(self) -> dict[str, str]:
+        """The resource and its quantity, as a container's limits have them."""
+        return {self.resource_name: str(self.count)}
+
 
 class Backoff(Model):
     """How long to wait before an attempt: longer each time."""

@@ -134,6 +134,6 @@ def _resources(snapshot: Snapshot) -> dict[str, Any]:
     if snapshot.gpu:
         # Extended resources are set as limits; the API server copies them to requests.
         own = resources.get("limits")
-        gpus = {snapshot.gpu.resource_name: str(snapshot.gpu.count)}
+        gpus = snapshot.gpu.amounts
         resources["limits"] = {**own, **gpus} if isinstance(own, dict) else gpus
     return resources
