@@ -69,14 +69,16 @@ class Inquiry:
         uid = pod["metadata"]["uid"]
         selector = f"involvedObject.uid={uid},involvedObject.kind=Pod"
         events = self._events.read(run, Question(run.namespace, selector), uid)
-        telling = [e for e in events or () if e.get("reason") in _TELLING]
+        if events is None:
+            return None, True
+        telling = [e for e in events if e.get("reason") in _TELLING]
         if not telling:
-            return None, events is None
+            return None, False
         last = max(telling, key=lambda e: str(e.get("lastTimestamp") or e.get("eventTime")))
         event = PodEvent(
             reason=str(last["reason"]),
             message=str(last.get("message", "")),
-            failing_since=_failing_since(pod, events or ()),
+            failing_since=_failing_since(pod, events),
         )
         return event, False
 

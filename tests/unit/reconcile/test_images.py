@@ -42,14 +42,20 @@ def test_an_image_is_known_by_digest_where_its_node_knows_it_so(
     assert image_by_digest(make_pod(), "notebook", image) is None
 
 
-def ran() -> RunWorld:
-    """A Run of a ready-made image that has ended."""
+def runs() -> RunWorld:
+    """A Run of a ready-made image whose notebook runs."""
     world = started(workflowRef={"name": "report"}, retries={"limit": 1})
     image_of(world, JOB)["image"] = TAG
     world.seconds = 2
     pod_runs(world, JOB)
     know_the_image(world)
     assert world.settle() == ["status"]
+    return world
+
+
+def ran() -> RunWorld:
+    """The same, once it has ended."""
+    world = runs()
     pod_succeeds(world, JOB)
     world.settle()
     return world
@@ -80,12 +86,7 @@ def test_a_repeat_runs_the_image_that_ran_not_what_the_tag_names_by_now() -> Non
 
 
 def test_the_next_attempt_runs_the_image_that_ran() -> None:
-    world = started(workflowRef={"name": "report"}, retries={"limit": 1})
-    image_of(world, JOB)["image"] = TAG
-    world.seconds = 2
-    pod_runs(world, JOB)
-    know_the_image(world)
-    world.settle()
+    world = runs()
     pod_fails(world, JOB)
     world.settle()
     world.seconds = 60
